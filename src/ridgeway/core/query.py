@@ -1,0 +1,234 @@
+"""One step, one plan: what a sequence asks of a weight stream, what it is answered, and what it keeps.
+
+A query is some rows (tokens at positions), which rows see which, and what is to be read out of them. Autoregressive
+decoding, chunked prefill, verification of drafts, lookahead and diffusion differ in nothing else, which is why requests
+that use different methods share one batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, FloatArray, IntArray, ints
+from ridgeway.core.visibility import CAUSAL, Visibility
+
+Measure = Literal["logprob", "confidence", "margin", "entropy", "logits"]
+
+
+class Span(NamedTuple):
+    """Cached slots `start` to `stop - 1` of a sequence; the slot of a committed token is its position."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Which rows are read, and what is read out of them. n rows are read, the others need no head.
+
+    rows: (n,) indexes of rows of the query. predicts: (n,) absolute position of the token that each row predicts; the
+    noise of a sampled token depends on it. sampled: (n,) draw the token with the request's sampling parameters (True)
+    or take the argmax of the logits (False). given: (n,) token whose log-probability is wanted, -1 for none.
+    top: how many of the likeliest tokens' log-probabilities are wanted. forbid: ids that are never chosen.
+    measures: `logprob` of the chosen token; `confidence`, its probability; `margin` between the two likeliest
+    probabilities; `entropy` in nats; `logits`, whole rows of the vocabulary (for tests and `LLM.logits` only).
+    All measures are of the model's own distribution, before temperature, penalties and truncation.
+    """
+
+    rows: IntArray
+    predicts: IntArray
+    sampled: BoolArray
+    given: IntArray
+    top: int = 0
+    forbid: tuple[int, ...] = ()
+    measures: frozenset[Measure] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[int] | IntArray,
+        predicts: Sequence[int] | IntArray,
+        *,
+        sampled: bool | BoolArray = True,
+        given: Sequence[int] | IntArray | None = None,
+        top: int = 0,
+        forbid: tuple[int, ...] = (),
+        measures: frozenset[Measure] | set[Measure] = frozenset(),
+    ) -> "Readout":
+        """A readout with defaults filled in: sampled tokens and nothing else."""
+        rows = ints(rows)
+        chosen = np.broadcast_to(np.asarray(sampled, dtype=np.bool_), rows.shape)
+        asked = np.full(len(rows), -1, dtype=np.int64) if given is None else ints(given)
+        return cls(rows, ints(predicts), chosen, asked, top, forbid, frozenset(measures))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def then(self, other: "Readout") -> "Readout":
+        """Both readouts as one, `other`'s rows last; forbidden ids are those of the first (others only measure)."""
+        return Readout(
+            rows=np.concatenate([self.rows, other.rows]),
+            predicts=np.concatenate([self.predicts, other.predicts]),
+            sampled=np.concatenate([self.sampled, other.sampled]),
+            given=np.concatenate([self.given, other.given]),
+            top=max(self.top, other.top),
+            forbid=self.forbid,
+            measures=self.measures | other.measures,
+        )
+
+
+NOTHING = Readout.of([], [])
+
+
+@dataclass(frozen=True)
+class Query:
+    """What one sequence asks of the next weight stream; R rows.
+
+    tokens, positions: (R,). visibility: which rows of the query a row sees. context: cached slots that all rows see;
+    None: the whole cached prefix. parent: (R,) the row before this one in its path, -1 for the last committed token:
+    the history that penalties and stops look at. read: what is read out.
+    """
+
+    tokens: IntArray
+    positions: IntArray
+    visibility: Visibility = CAUSAL
+    read: Readout = NOTHING
+    parent: IntArray = field(default_factory=lambda: NO_INTS)
+    context: tuple[Span, ...] | None = None
+
+    def __post_init__(self) -> None:
+        rows = len(self.tokens)
+        if len(self.parent) != rows:
+            object.__setattr__(self, "parent", np.arange(-1, rows - 1, dtype=np.int64))
+        assert rows > 0, "a query has at least one row"
+        assert len(self.positions) == rows, (rows, len(self.positions))
+        assert (self.parent < np.arange(rows)).all(), "a row's parent comes before it"
+        assert len(self.read) == 0 or (0 <= self.read.rows.min() and self.read.rows.max() < rows)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def reading(self, read: Readout) -> "Query":
+        return replace(self, read=read)
+
+    def path(self, row: int) -> list[int]:
+        """The tokens of the rows from the first of `row`'s path to `row` itself."""
+        tokens: list[int] = []
+        while row >= 0:
+            tokens.append(int(self.tokens[row]))
+            row = int(self.parent[row])
+        return tokens[::-1]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was read out of one query: arrays over its n read rows; None: not asked for.
+
+    tokens: (n,) chosen tokens. logprobs: (n,) of the chosen tokens. ranks: (n,) how many tokens are likelier than the
+    chosen one, plus 1. given: (n,) log-probabilities of the given tokens, given_ranks their ranks. top_ids,
+    top_logprobs: (n, top), likeliest first. confidence, margin, entropy: (n,). logits: (n, vocabulary).
+    """
+
+    tokens: IntArray
+    logprobs: DoubleArray | None = None
+    ranks: IntArray | None = None
+    given: DoubleArray | None = None
+    given_ranks: IntArray | None = None
+    top_ids: IntArray | None = None
+    top_logprobs: DoubleArray | None = None
+    confidence: DoubleArray | None = None
+    margin: DoubleArray | None = None
+    entropy: DoubleArray | None = None
+    logits: FloatArray | None = None
+
+    def part(self, start: int, stop: int) -> "Answer":
+        """The answer of read rows `start` to `stop - 1`."""
+        cut = {name: None if array is None else array[start:stop] for name, array in vars(self).items()}
+        return Answer(**cut)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a method keeps of an answer.
+
+    tokens: (t,) become final, in order; the engine applies stops and limits. keep: rows whose K/V become cached, in
+    order; all others are dropped. Kept rows hold the committed tokens that follow the cached ones. source: (t,) which
+    read row each token came from (for its log-probability), -1 if from an earlier step; by default row 0, 1, 2, ...
+    """
+
+    tokens: IntArray
+    keep: IntArray
+    source: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What sampling parameters do to the logits of a few ids of one row.
+
+    A logit becomes `logit / repetition` (`logit * repetition` where negative), plus `added` (-inf: never chosen).
+    """
+
+    ids: IntArray  # (k,)
+    repetition: DoubleArray  # (k,)
+    added: DoubleArray  # (k,)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the tokens of all N read rows of a batch are chosen: sampling parameters as arrays over the rows."""
+
+    sampled: BoolArray  # (N,) False: plain argmax of the logits
+    temperature: DoubleArray  # (N,)
+    top_k: IntArray  # (N,) 0: all
+    top_p: DoubleArray  # (N,)
+    min_p: DoubleArray  # (N,)
+    seed: np.ndarray[tuple[int], np.dtype[np.uint64]]  # (N,)
+    sample: IntArray  # (N,)
+    position: IntArray  # (N,)
+    adjustments: Mapping[int, Adjustment]  # by row
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A query with its place in the K/V cache.
+
+    cached: c, how many slots of the sequence hold K/V already. slots: (c + R,) physical slot of each cached token,
+    then of each row.
+    """
+
+    query: Query
+    cached: int
+    slots: IntArray
+
+    def context_slots(self) -> IntArray:
+        """Logical indexes, below `cached`, of the cached slots that the rows see, in order."""
+        if self.query.context is None:
+            return np.arange(self.cached, dtype=np.int64)
+        return np.concatenate([NO_INTS, *(np.arange(*span, dtype=np.int64) for span in self.query.context)])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The queries of one weight stream. sublayers: (layers, 2) which attention and MLP sublayers run; None: all."""
+
+    entries: tuple[Entry, ...]
+    selection: Selection
+    sublayers: BoolArray | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(len(entry.query) for entry in self.entries)
+
+    @property
+    def reads(self) -> int:
+        return sum(len(entry.query.read) for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a weight stream returned: an answer for each entry, and what the executor counted on the way."""
+
+    answers: tuple[Answer, ...]
+    counters: Mapping[str, float] = field(default_factory=dict)
