@@ -1,0 +1,1 @@
+"""One weight stream on one device. An executor knows no decoding method."""

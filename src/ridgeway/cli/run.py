@@ -1,0 +1,51 @@
+"""`ridgeway run`: one prompt, streamed, and the card."""
+
+from typing import Annotated
+
+import typer
+
+from ridgeway.cli import options
+
+DEFAULT_PROMPT = "Explain in three sentences why the sky is blue."
+
+
+def run(
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to say to the model; `-` reads it from standard input.")
+    ] = None,
+    model: options.Model = options.DEFAULT_MODEL,
+    method: options.Method = None,
+    max_tokens: options.MaxTokens = 128,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    seed: options.Seed = 0,
+    raw: options.Raw = False,
+    price: options.Price = None,
+    executor: options.Executor = "auto",
+    threads: options.Threads = None,
+    json: Annotated[
+        str | None,
+        typer.Option("--json", help="Write the report as one line of JSON to this file; `-`: last on standard output."),
+    ] = None,
+) -> None:
+    """Generate text from a prompt, and show how far the run was from what this machine allows, and why."""
+    from ridgeway.cli.generation import Session
+
+    session = Session(model, executor, threads, method)
+    params = session.params(
+        max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed
+    )
+    text = _prompt(prompt)
+    run = session.generate(session.prompt_ids(text, raw), params, shown_prompt=text, text_to_stderr=json == "-")
+    session.show_card(run, price)
+    if json is not None:
+        session.write_json(run, json, price)
+
+
+def _prompt(prompt: str | None) -> str:
+    import sys
+
+    if prompt == "-":
+        return sys.stdin.read().strip()
+    return DEFAULT_PROMPT if prompt is None else prompt

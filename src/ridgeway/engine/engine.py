@@ -1,0 +1,433 @@
+"""The engine's heart: schedule, stream the weights once, commit.
+
+It runs in one thread: whoever owns it calls `add`, `abort` and `step`. A fault of one request, or of its method, ends
+that request and no other.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+
+from ridgeway.cache.pages import PagedCache, PageTable
+from ridgeway.cache.pool import PagePool
+from ridgeway.core.errors import MethodError, RequestError, RidgewayError
+from ridgeway.core.executor import Executor
+from ridgeway.core.method import DraftTree
+from ridgeway.core.outputs import Delta, RequestOutput
+from ridgeway.core.query import Answer, Batch, Commit, Entry, Query, Readout
+from ridgeway.core.sequence import Sequence
+from ridgeway.engine.request import Request, Running, Tracked, new_seed
+from ridgeway.engine.sampling import selection_of
+from ridgeway.engine.scheduler import Grant, Limits, Scheduler
+from ridgeway.engine.stopping import AnswerText, accept
+from ridgeway.engine.streams import EngineStreams
+from ridgeway.roofline.cost import CostModel, QueryShape
+from ridgeway.roofline.report import StepReport
+
+PAGE_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A running sequence, its query, and how many of the query's read rows the method asked for."""
+
+    running: Running
+    query: Query
+    method_reads: int
+
+
+@dataclass
+class StepResult:
+    """What one step brought: text and tokens by sample, the requests that ended, and a report of each weight stream."""
+
+    deltas: list[Delta] = field(default_factory=list)
+    finished: list[RequestOutput] = field(default_factory=list)
+    reports: list[StepReport] = field(default_factory=list)
+
+
+class Engine:
+    """Runs requests of any mix of methods in one continuous batch.
+
+    executor: one weight stream on a device. cost_model: counts and judges every step. slots: tokens whose K/V fit.
+    prefix_caching: whether a request takes up K/V that an earlier one left.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        cost_model: CostModel,
+        slots: int,
+        limits: Limits | None = None,
+        prefix_caching: bool = True,
+    ) -> None:
+        self.executor = executor
+        self.cost_model = cost_model
+        self.traits = executor.traits
+        page_size = page_size_for(self.traits.block_size)
+        self.pool = PagePool(max(1, slots // page_size), page_size)
+        self.cache = PagedCache(self.pool)
+        self.scheduler = Scheduler(self.cache, limits or Limits())
+        self.prefix_caching = prefix_caching
+        self.tracked: dict[str, Tracked] = {}
+        self._arrivals = 0
+        self._result = StepResult()
+        executor.allocate(self.pool.total * page_size)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens whose K/V the pool holds."""
+        return self.pool.total * self.pool.page_size
+
+    @property
+    def pool_fraction(self) -> float:
+        """Share of the pool's pages that running sequences hold."""
+        return self.pool.owned / self.pool.total
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.scheduler.running or self.scheduler.waiting)
+
+    def add(self, request: Request) -> None:
+        """Take a request on. Bad ones are refused here, before any work: RequestError, MethodError."""
+        self.check_request(request)
+        params = request.params
+        seed = new_seed() if params.seed is None else params.seed
+        siblings = None if self.prefix_caching else request.request_id
+        samples: list[Running] = []
+        for number in range(params.n):
+            sequence = Sequence(
+                request.request_id, number, request.prompt, params, seed, request.method, self.traits
+            )
+            text = AnswerText(
+                request.new_text() if request.new_text else None,
+                params.stop_strings,
+                params.include_stop_str_in_output,
+            )
+            table = PageTable(scope=(self.traits.visibility.key, siblings))
+            leader = samples[0] if samples else None
+            samples.append(Running(sequence, table, text, self._arrivals, leader))
+            self._arrivals += 1
+        self.tracked[request.request_id] = Tracked(request, samples)
+        for running in samples:
+            self.scheduler.add(running)
+
+    def abort(self, request_id: str) -> RequestOutput | None:
+        """End a request now and give back its pages; what it has so far is returned. Unknown ids do nothing."""
+        tracked = self.tracked.get(request_id)
+        if tracked is None:
+            return None
+        self._end(tracked, "abort")
+        return tracked.output()
+
+    def step(self) -> StepResult:
+        """One weight stream for everyone who runs."""
+        result = self._result = StepResult()
+        grants = self.scheduler.schedule(self._preempted, self._admitted)
+        planned = self._plan(grants)
+        if planned:
+            batch = self._batch(planned)
+            start = perf_counter()
+            try:
+                answers: tuple[Answer | None, ...] = self.executor.forward(batch).answers
+            except Exception:
+                answers = self._one_by_one(planned)
+            seconds = perf_counter() - start
+            committed = sum(
+                self._commit(plan, answer)
+                for plan, answer in zip(planned, answers, strict=True)
+                if answer is not None
+            )
+            result.reports.append(self._report(planned, batch, committed, seconds))
+        if not self.busy:
+            self.check()
+        return result
+
+    def run(self) -> Iterable[StepResult]:
+        """Steps until nothing is left to do."""
+        while self.busy:
+            yield self.step()
+
+    def check(self) -> None:
+        """The invariants of pool and sequences; checked by itself whenever the engine is idle."""
+        self.pool.check()
+        if not self.busy:
+            assert self.pool.owned == 0, f"{self.pool.owned} pages are owned while nothing runs"
+            assert not self.tracked, f"{sorted(self.tracked)} are tracked while nothing runs"
+
+    def check_request(self, request: Request) -> None:
+        """Raise RequestError or MethodError if the request could not run."""
+        prompt, params = request.prompt, request.params
+        name = request.request_id
+        if name in self.tracked:
+            raise RequestError(f"request {name!r} is running already; each needs an id of its own")
+        if not prompt:
+            raise RequestError(f"request {name!r}: the prompt is empty; give it at least one token")
+        bad = next((token for token in prompt if not 0 <= token < self.traits.vocab_size), None)
+        if bad is not None:
+            raise RequestError(
+                f"request {name!r}: token id {bad} is not in the vocabulary (0 to {self.traits.vocab_size - 1})"
+            )
+        longest = min(self.traits.max_positions, self.capacity)
+        if len(prompt) >= longest:
+            limit = "the model's context" if longest == self.traits.max_positions else "the K/V pool"
+            raise RequestError(
+                f"request {name!r}: the prompt has {len(prompt)} tokens, but {limit} holds {longest}, "
+                "answer included; shorten the prompt"
+            )
+        biased = [token for token in params.logit_bias if token >= self.traits.vocab_size]
+        if biased:
+            raise RequestError(
+                f"request {name!r}: logit_bias names token {biased[0]}, outside the vocabulary"
+            )
+        refusal = request.method.refusal(self.traits)
+        if refusal is not None:
+            raise MethodError(f"method {request.method.name!r} cannot run this model: {refusal}")
+        if params.prompt_logprobs is not None and not self.traits.autoregressive:
+            raise RequestError("prompt_logprobs need an autoregressive model")
+        if params.stop_strings and request.new_text is None:
+            raise RequestError("stop strings need a tokenizer, and this model has none; use stop_token_ids")
+
+    def _admitted(self, running: Running, matched: int) -> None:
+        if running.leader is None and not running.sequence.generated:
+            self.tracked[running.sequence.request_id].cached_prompt_tokens = matched
+
+    def _preempted(self, running: Running) -> None:
+        self.tracked[running.sequence.request_id].metrics.preemptions += 1
+
+    def _plan(self, grants: list[Grant]) -> list[Planned]:
+        """Drafts, then a query for each granted sequence."""
+        drafts = self._drafts(grants)
+        planned = []
+        for grant in grants:
+            running, sequence = grant.running, grant.running.sequence
+            if sequence.finished:  # ended by a fault of its drafter
+                continue
+            if grant.rows == 0:
+                self._exhausted(running, grant.demand.least)
+                continue
+            try:
+                query = sequence.method.plan(sequence, grant.rows, drafts.get(sequence.key))
+                self._check_query(sequence, query, grant.rows)
+            except Exception as error:
+                self._fail(running, error)
+                continue
+            method_reads = len(query.read)
+            planned.append(Planned(running, self._with_logprobs(sequence, query), method_reads))
+        return planned
+
+    def _drafts(self, grants: list[Grant]) -> dict[tuple[str, int], DraftTree]:
+        """Every drafter proposes once, for all its sequences that have room for drafts."""
+        drafting: dict[int, list[Grant]] = defaultdict(list)
+        for grant in grants:
+            drafter = grant.running.sequence.method.drafter
+            if drafter is not None and grant.rows > grant.running.sequence.pending:
+                drafting[id(drafter)].append(grant)
+        drafts: dict[tuple[str, int], DraftTree] = {}
+        for group in drafting.values():
+            sequences = [grant.running.sequence for grant in group]
+            drafter = sequences[0].method.drafter
+            assert drafter is not None
+            depths = [grant.rows - grant.running.sequence.pending for grant in group]
+            try:
+                with EngineStreams(self.executor, self.cache, [g.running for g in group]) as streams:
+                    trees = drafter.propose(sequences, depths, streams)
+            except Exception as error:
+                for grant in group:
+                    self._fail(grant.running, error)
+                continue
+            drafts |= {sequence.key: tree for sequence, tree in zip(sequences, trees, strict=True)}
+        return drafts
+
+    def _check_query(self, sequence: Sequence, query: Query, rows: int) -> None:
+        method = sequence.method.name
+        if len(query) > rows:
+            raise MethodError(f"method {method!r} planned {len(query)} rows where {rows} were granted")
+        if query.tokens.min() < 0 or query.tokens.max() >= self.traits.vocab_size:
+            raise MethodError(f"method {method!r} planned a token outside the vocabulary")
+        if query.positions.min() < 0:
+            raise MethodError(f"method {method!r} planned a negative position")
+
+    def _with_logprobs(self, sequence: Sequence, query: Query) -> Query:
+        """The query, reading also what the request wants to know of tokens' probabilities."""
+        params, read = sequence.params, query.read
+        if params.logprobs is not None:
+            measures = read.measures | {"logprob"}
+            read = Readout(
+                read.rows,
+                read.predicts,
+                read.sampled,
+                read.given,
+                max(read.top, params.logprobs),
+                read.forbid,
+                measures,
+            )
+        if params.prompt_logprobs is not None and sequence.sample == 0:
+            rows = np.flatnonzero(query.positions + 1 < sequence.prompt_length)
+            after = query.positions[rows] + 1
+            given = [sequence.tokens[position] for position in after]
+            read = read.then(
+                Readout.of(rows, after, sampled=False, given=given, top=params.prompt_logprobs)
+            )
+        return query if read is query.read else query.reading(read)
+
+    def _batch(self, planned: list[Planned]) -> Batch:
+        entries = tuple(
+            Entry(
+                plan.query,
+                plan.running.sequence.cached,
+                self.cache.slots(plan.running.table, plan.running.sequence.cached + len(plan.query)),
+            )
+            for plan in planned
+        )
+        return Batch(entries, selection_of((plan.running.sequence, plan.query) for plan in planned))
+
+    def _one_by_one(self, planned: list[Planned]) -> tuple[Answer | None, ...]:
+        """After a failed weight stream: each query alone, so that only the one at fault ends."""
+        answers: list[Answer | None] = []
+        for plan in planned:
+            if plan.running.sequence.finished:
+                answers.append(None)
+                continue
+            try:
+                answers.append(self.executor.forward(self._batch([plan])).answers[0])
+            except Exception as error:
+                self._fail(plan.running, error)
+                answers.append(None)
+        return tuple(answers)
+
+    def _commit(self, plan: Planned, answer: Answer) -> int:
+        """Hand an answer to its method and do as it says; returns how many tokens became final."""
+        running, sequence, query = plan.running, plan.running.sequence, plan.query
+        if sequence.finished:  # ended by a fault of another sample of its request
+            return 0
+        tracked = self.tracked[sequence.request_id]
+        tracked.metrics.weight_streams += 1
+        asked = plan.method_reads
+        tracked.record_prompt_logprobs(
+            answer.part(asked, len(query.read)), [int(p) for p in query.read.predicts[asked:]]
+        )
+        answer = answer.part(0, asked)
+        try:
+            commit = sequence.method.commit(sequence, query, answer)
+            tokens = self._checked_tokens(sequence, query, commit)
+        except Exception as error:
+            self._fail(running, error)
+            return 0
+        accepted = accept(sequence, tokens, running.text)
+        source = list(range(len(tokens))) if commit.source is None else [int(row) for row in commit.source]
+        tracked.record_logprobs(running, answer, accepted, source[: len(accepted)])
+        self._keep(running, query, commit, accepted)
+        if sequence.method.drafter is not None:
+            sequence.method.drafter.observe(sequence, query, answer, commit)
+        if accepted and tracked.metrics.first_token_seconds is None:
+            tracked.metrics.first_token_seconds = perf_counter() - tracked.arrived
+        if sequence.finished:
+            running.text.finish()
+            self.scheduler.remove(running)
+        self._emit(tracked, running, accepted)
+        return len(accepted)
+
+    def _checked_tokens(self, sequence: Sequence, query: Query, commit: Commit) -> list[int]:
+        """The tokens of a commit, once it is sure that the kept K/V are those of the committed tokens."""
+        tokens = [int(token) for token in commit.tokens]
+        method = sequence.method.name
+        if any(not 0 <= token < self.traits.vocab_size for token in tokens):
+            raise MethodError(f"method {method!r} committed a token outside the vocabulary")
+        keep = commit.keep
+        after = sequence.tokens[sequence.cached :] + tokens
+        if len(keep) > len(after) or [int(token) for token in query.tokens[keep]] != after[: len(keep)]:
+            raise MethodError(f"method {method!r} keeps rows that are not the tokens after the cached ones")
+        if (query.positions[keep] != sequence.cached + np.arange(len(keep))).any():
+            raise MethodError(f"method {method!r} keeps rows whose positions do not follow the cached ones")
+        return tokens
+
+    def _keep(self, running: Running, query: Query, commit: Commit, accepted: list[int]) -> None:
+        """Commit `accepted`, and keep K/V of as many rows as belong to committed tokens."""
+        sequence = running.sequence
+        kept = min(len(commit.keep), sequence.pending + len(accepted))
+        source = commit.keep[:kept]
+        if (source != np.arange(kept)).any():
+            slots = self.cache.slots(running.table, sequence.cached + len(query))
+            rows = slots[sequence.cached :]
+            self.executor.move(rows[source], rows[:kept])
+        sequence.extend(accepted, kept)
+        self.cache.remember(running.table, sequence.tokens, sequence.cached)
+
+    def _emit(self, tracked: Tracked, running: Running, tokens: list[int]) -> None:
+        sequence = running.sequence
+        text = running.text.take(final=sequence.finished)
+        if text or tokens or sequence.finished:
+            self._result.deltas.append(
+                Delta(
+                    sequence.request_id,
+                    sequence.sample,
+                    text,
+                    tuple(tokens),
+                    sequence.finish_reason,
+                )
+            )
+        self._close_if_finished(tracked)
+
+    def _close_if_finished(self, tracked: Tracked) -> None:
+        if tracked.finished and tracked.request.request_id in self.tracked:
+            tracked.metrics.finished_seconds = perf_counter() - tracked.arrived
+            del self.tracked[tracked.request.request_id]
+            self._result.finished.append(tracked.output())
+
+    def _exhausted(self, running: Running, least: int) -> None:
+        """The pool cannot hold even this one sequence: what it has so far is its answer."""
+        if running.sequence.generated == 0:
+            self._fail(
+                running,
+                RequestError(
+                    f"the K/V pool holds {self.capacity} tokens, but this request needs "
+                    f"{running.sequence.cached + least} at once; give the pool more memory"
+                ),
+            )
+            return
+        running.sequence.finish_reason = "length"
+        running.text.finish()
+        self.scheduler.remove(running)
+        self._emit(self.tracked[running.sequence.request_id], running, [])
+
+    def _fail(self, running: Running, error: Exception) -> None:
+        tracked = self.tracked[running.sequence.request_id]
+        said = str(error) if isinstance(error, RidgewayError) else f"{type(error).__name__}: {error}"
+        tracked.error = said
+        self._end(tracked, "error")
+
+    def _end(self, tracked: Tracked, reason: str) -> None:
+        for running in tracked.samples:
+            if not running.sequence.finished:
+                running.sequence.finish_reason = reason
+                running.text.finish()
+                self.scheduler.remove(running)
+                self._emit(tracked, running, [])
+
+    def _report(self, planned: list[Planned], batch: Batch, committed: int, seconds: float) -> StepReport:
+        cost = self.cost_model.count([QueryShape.of(entry) for entry in batch.entries])
+        prompts = sum(
+            int((plan.query.positions < plan.running.sequence.prompt_length - 1).sum()) for plan in planned
+        )
+        return StepReport.of(
+            self.cost_model,
+            cost,
+            rows=batch.rows,
+            reads=batch.reads,
+            requests=len(planned),
+            prefill_rows=prompts,
+            committed=committed,
+            seconds=seconds,
+        )
+
+
+def page_size_for(block_size: int | None) -> int:
+    """Slots of a page: whole blocks, as K/V inside a block depend on all of it."""
+    if block_size is None:
+        return PAGE_SIZE
+    return block_size * max(1, PAGE_SIZE // block_size)
+
+

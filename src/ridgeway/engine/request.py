@@ -1,0 +1,142 @@
+"""A request and its samples on their way through the engine."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+
+from ridgeway.cache.pages import PageTable
+from ridgeway.core.method import DecodingMethod
+from ridgeway.core.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from ridgeway.core.query import Answer
+from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.core.sequence import Sequence
+from ridgeway.core.text import Detokenizer
+from ridgeway.engine.stopping import AnswerText
+
+TokenText = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a caller adds to the engine. prompt: token ids. new_text: makes a detokenizer for one answer."""
+
+    request_id: str
+    prompt: list[int]
+    params: SamplingParams
+    method: DecodingMethod
+    prompt_text: str | None = None
+    new_text: Callable[[], Detokenizer] | None = None
+    token_text: TokenText | None = None
+
+
+@dataclass(eq=False)
+class Running:
+    """A sequence with what the engine keeps for it: its pages, its text, the log-probabilities of its tokens.
+
+    arrival: its place in the order of arrival. leader: the first sample of the same request, whose prompt the others
+    take over; None for the first itself.
+    """
+
+    sequence: Sequence
+    table: PageTable
+    text: AnswerText
+    arrival: int
+    leader: "Running | None" = None
+    logprobs: list[Mapping[int, Logprob]] | None = None
+    cumulative_logprob: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether its prompt is as cached as it will be: the first sample computes it for all of them."""
+        if self.leader is None or self.leader.sequence.finished:
+            return True
+        return self.leader.sequence.cached >= self.sequence.prompt_length - 1
+
+
+@dataclass(eq=False)
+class Tracked:
+    """A request that the engine works for, and what is known of it so far."""
+
+    request: Request
+    samples: list[Running]
+    arrived: float = field(default_factory=perf_counter)
+    metrics: RequestMetrics = field(default_factory=RequestMetrics)
+    prompt_logprobs: list[Mapping[int, Logprob] | None] | None = None
+    cached_prompt_tokens: int = 0
+    error: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        return all(sample.sequence.finished for sample in self.samples)
+
+    def output(self) -> RequestOutput:
+        completions = [
+            CompletionOutput(
+                index=sample.sequence.sample,
+                text=sample.text.text,
+                token_ids=sample.sequence.tokens[sample.sequence.prompt_length :],
+                finish_reason=sample.sequence.finish_reason,
+                stop_reason=sample.sequence.stop_reason,
+                cumulative_logprob=sample.cumulative_logprob,
+                logprobs=sample.logprobs,
+            )
+            for sample in self.samples
+        ]
+        return RequestOutput(
+            request_id=self.request.request_id,
+            prompt=self.request.prompt_text,
+            prompt_token_ids=list(self.request.prompt),
+            outputs=completions,
+            finished=self.finished,
+            prompt_logprobs=self.prompt_logprobs,
+            num_cached_tokens=self.cached_prompt_tokens,
+            metrics=self.metrics,
+            error=self.error,
+        )
+
+    def record_logprobs(self, sample: Running, answer: Answer, tokens: list[int], source: list[int]) -> None:
+        """Log-probabilities of committed `tokens`; token i was read as row source[i] of `answer` (-1: unknown)."""
+        asked = self.request.params.logprobs
+        if asked is None:
+            return
+        sample.logprobs = [] if sample.logprobs is None else sample.logprobs
+        for token, row in zip(tokens, source, strict=True):
+            if row < 0 or answer.logprobs is None or answer.ranks is None:
+                sample.logprobs.append({})
+                continue
+            chosen = Logprob(float(answer.logprobs[row]), int(answer.ranks[row]), self._text_of(token))
+            sample.logprobs.append(self._with_likeliest(answer, row, token, chosen, asked))
+            sample.cumulative_logprob = (sample.cumulative_logprob or 0.0) + chosen.logprob
+
+    def record_prompt_logprobs(self, answer: Answer, positions: list[int]) -> None:
+        """`answer` holds the log-probabilities of the prompt's own tokens at `positions`."""
+        asked = self.request.params.prompt_logprobs
+        if asked is None or answer.given is None or answer.given_ranks is None:
+            return
+        if self.prompt_logprobs is None:
+            self.prompt_logprobs = [None] * len(self.request.prompt)
+        for row, position in enumerate(positions):
+            token = self.request.prompt[position]
+            given = Logprob(float(answer.given[row]), int(answer.given_ranks[row]), self._text_of(token))
+            self.prompt_logprobs[position] = self._with_likeliest(answer, row, token, given, asked)
+
+    def _with_likeliest(
+        self, answer: Answer, row: int, token: int, chosen: Logprob, count: int
+    ) -> dict[int, Logprob]:
+        entry = {token: chosen}
+        if count and answer.top_ids is not None and answer.top_logprobs is not None:
+            for rank in range(min(count, answer.top_ids.shape[1])):
+                other = int(answer.top_ids[row, rank])
+                value = float(answer.top_logprobs[row, rank])
+                entry.setdefault(other, Logprob(value, rank + 1, self._text_of(other)))
+        return entry
+
+    def _text_of(self, token: int) -> str | None:
+        return None if self.request.token_text is None else self.request.token_text(token)
+
+
+def new_seed() -> int:
+    """A seed for a request that names none."""
+    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])

@@ -1,0 +1,151 @@
+"""Who runs in the next weight stream, and with how many rows.
+
+Every running sequence gets the least its method needs, so nobody starves; what is left of the row budget goes to the
+oldest first (chunked prefill; deeper drafts); then new sequences are admitted. When pages run out, the youngest
+sequence gives up its pages and is resumed later, with identical output, as its state and tokens are kept.
+"""
+
+from bisect import insort
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ridgeway.cache.pages import PagedCache
+from ridgeway.core.method import Rows
+from ridgeway.engine.request import Running
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_rows: rows of one weight stream, exceeded only where the least rows of all sequences are more.
+
+    max_sequences: how many sequences run at once.
+    """
+
+    max_rows: int = 512
+    max_sequences: int = 64
+
+
+@dataclass
+class Grant:
+    """A running sequence and the rows that it may ask for."""
+
+    running: Running
+    demand: Rows
+    rows: int
+
+
+class Scheduler:
+    """waiting and running sequences, both oldest first."""
+
+    def __init__(self, cache: PagedCache, limits: Limits) -> None:
+        self.cache = cache
+        self.limits = limits
+        self.waiting: deque[Running] = deque()
+        self.running: list[Running] = []
+
+    def add(self, running: Running) -> None:
+        self.waiting.append(running)
+
+    def remove(self, running: Running) -> None:
+        """A sequence that is finished, aborted or failed."""
+        self.cache.release(running.table)
+        if running in self.running:
+            self.running.remove(running)
+        elif running in self.waiting:
+            self.waiting.remove(running)
+
+    def schedule(
+        self, preempted: Callable[[Running], None], admitted: Callable[[Running, int], None]
+    ) -> list[Grant]:
+        """Grants for the next weight stream; may be empty. `preempted` and `admitted` are told of what happens.
+
+        A sequence that cannot even get its least rows with all other sequences preempted is given none; the engine
+        ends it.
+        """
+        grants = self._least_for_all(preempted)
+        budget = self.limits.max_rows - sum(grant.rows for grant in grants)
+        budget = self._extend(grants, budget)
+        self._admit(grants, budget, admitted)
+        return grants
+
+    def _least_for_all(self, preempted: Callable[[Running], None]) -> list[Grant]:
+        grants: list[Grant] = []
+        place = 0
+        while place < len(self.running):
+            running = self.running[place]
+            demand = running.sequence.method.demand(running.sequence)
+            while not self._reserve(running, demand.least):
+                youngest = self.running[-1]
+                if youngest is running:
+                    break
+                self._preempt(youngest, preempted)
+            else:
+                grants.append(Grant(running, demand, demand.least))
+                place += 1
+                continue
+            if place == 0:  # it runs alone and the pool is too small for it
+                return [Grant(running, demand, 0)]
+            self._preempt(running, preempted)
+        return grants
+
+    def _extend(self, grants: list[Grant], budget: int) -> int:
+        for grant in grants:
+            rows = grant.demand.within(grant.rows + max(budget, 0))
+            while rows > grant.rows and not self._reserve(grant.running, rows):
+                rows = grant.demand.within(max(grant.rows, rows - self.cache.page_size))
+            budget -= rows - grant.rows
+            grant.rows = rows
+        return budget
+
+    def _admit(self, grants: list[Grant], budget: int, admitted: Callable[[Running, int], None]) -> None:
+        for running in list(self.waiting):
+            if len(self.running) >= self.limits.max_sequences or (budget <= 0 and grants):
+                break
+            if not running.ready:
+                continue
+            sequence = running.sequence
+            matched = self.cache.match(running.table, sequence.tokens, self._match_limit(running))
+            sequence.cached = matched
+            demand = sequence.method.demand(sequence)
+            # Admission must not lead to preemption at once: the whole of what is committed has to fit.
+            fits = self._reserve(running, max(sequence.pending, demand.least))
+            if not fits and not self.running:
+                fits = self._reserve(running, demand.least)
+            rows = demand.within(budget) if grants else max(demand.within(budget), demand.least)
+            if not fits or rows == 0:
+                self.cache.release(running.table)
+                sequence.cached = 0
+                if not fits and not self.running:
+                    self.waiting.remove(running)
+                    insort(self.running, running, key=_arrival)
+                    grants.append(Grant(running, demand, 0))
+                break
+            self.waiting.remove(running)
+            insort(self.running, running, key=_arrival)
+            while rows > demand.least and not self._reserve(running, rows):
+                rows = demand.within(max(demand.least, rows - self.cache.page_size))
+            admitted(running, matched)
+            grants.append(Grant(running, demand, rows))
+            budget -= rows
+
+    def _match_limit(self, running: Running) -> int:
+        """At least one token stays pending: its row predicts the next. Log-probabilities of a prompt need all rows."""
+        sequence = running.sequence
+        if sequence.params.prompt_logprobs is not None and running.leader is None and not sequence.generated:
+            return 0
+        return sequence.committed - 1
+
+    def _reserve(self, running: Running, rows: int) -> bool:
+        return self.cache.reserve(running.table, running.sequence.cached + rows)
+
+    def _preempt(self, running: Running, preempted: Callable[[Running], None]) -> None:
+        self.running.remove(running)
+        self.cache.release(running.table)
+        running.sequence.cached = 0
+        self.waiting.appendleft(running)
+        preempted(running)
+
+
+def _arrival(running: Running) -> int:
+    return running.arrival

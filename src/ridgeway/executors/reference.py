@@ -1,0 +1,124 @@
+"""The reference executor: NumPy, float32, plain and slow. The oracle of every other executor.
+
+Weights are dequantized once, so a weight stream here moves four bytes a weight whatever the file's format; the cost
+model counts them as such.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from ridgeway.core.arrays import FloatArray, IntArray
+from ridgeway.core.query import Batch, Forward
+from ridgeway.core.traits import ModelTraits
+from ridgeway.kernels.reference.attention import attend
+from ridgeway.kernels.reference.layers import linear, rms_norm, rope_angles, rotate, silu
+from ridgeway.kernels.reference.selection import answer
+from ridgeway.models.model import Model
+from ridgeway.models.rope import rope_frequencies
+
+
+class ReferenceExecutor:
+    """Runs any model of the Llama family; see `core.executor.Executor` for the contract."""
+
+    name: ClassVar[str] = "reference"
+    arithmetic: ClassVar[str] = "fp32"
+    kv_itemsize = 4
+    activation_itemsize = 4
+
+    def __init__(self, model: Model, threads: int = 1) -> None:
+        self.config = model.config
+        self.threads = threads
+        self._embed = model.tensors["embed"]  # stays packed: only a few rows are used
+        self._weights = {
+            name: tensor.dequantize()
+            for name, tensor in model.tensors.items()
+            if name != "embed" or model.config.tied_head
+        }
+        self._head = self._weights["embed" if model.config.tied_head else "head"]
+        self._frequencies = rope_frequencies(model.config)
+        self._keys: FloatArray = np.zeros((0,), dtype=np.float32)
+        self._values: FloatArray = np.zeros((0,), dtype=np.float32)
+        self.allocate(0)
+
+    @property
+    def traits(self) -> ModelTraits:
+        return self.config.traits
+
+    @property
+    def held_bytes(self) -> Mapping[str, int]:
+        held = {name: weight.nbytes for name, weight in self._weights.items()}
+        return held if self.config.tied_head else held | {"embed": self._embed.nbytes}
+
+    @property
+    def slot_bytes(self) -> int:
+        return 2 * self.config.layers * self.config.kv_heads * self.config.head_dim * self.kv_itemsize
+
+    def allocate(self, slots: int) -> None:
+        shape = (self.config.layers, slots, self.config.kv_heads, self.config.head_dim)
+        self._keys = np.zeros(shape, dtype=np.float32)
+        self._values = np.zeros(shape, dtype=np.float32)
+
+    def move(self, source: IntArray, target: IntArray) -> None:
+        self._keys[:, target] = self._keys[:, source]
+        self._values[:, target] = self._values[:, source]
+
+    def forward(self, batch: Batch) -> Forward:
+        tokens = np.concatenate([entry.query.tokens for entry in batch.entries])
+        positions = np.concatenate([entry.query.positions for entry in batch.entries])
+        angles = rope_angles(positions, self._frequencies)
+        seen = [entry.query.visibility.matrix(entry.query.positions) for entry in batch.entries]
+        x = self._embed.take(tokens)  # (rows, hidden)
+        for layer in range(self.config.layers):
+            runs = (True, True) if batch.sublayers is None else batch.sublayers[layer]
+            if runs[0]:
+                x = x + self._attention(layer, x, angles, batch, seen)
+            if runs[1]:
+                x = x + self._mlp(layer, x)
+        return Forward(answer(self._logits(x, batch), batch))
+
+    def _attention(
+        self, layer: int, x: FloatArray, angles: tuple[FloatArray, FloatArray], batch: Batch, seen: list
+    ) -> FloatArray:
+        config = self.config
+        h = rms_norm(x, self._of(layer, "attn_norm"), config.rms_eps)
+        q = self._project(layer, "q", h).reshape(len(x), config.heads, config.head_dim)
+        k = self._project(layer, "k", h).reshape(len(x), config.kv_heads, config.head_dim)
+        v = self._project(layer, "v", h).reshape(len(x), config.kv_heads, config.head_dim)
+        if config.qk_norm:
+            q = rms_norm(q, self._of(layer, "q_norm"), config.rms_eps)
+            k = rms_norm(k, self._of(layer, "k_norm"), config.rms_eps)
+        q, k = rotate(q, *angles), rotate(k, *angles)
+        q = q * np.float32(config.head_dim**-0.5)
+        mixed = np.empty_like(q)
+        start = 0
+        for entry, sees in zip(batch.entries, seen, strict=True):
+            rows = slice(start, start + len(entry.query))
+            slots = entry.slots[entry.cached :]
+            self._keys[layer, slots], self._values[layer, slots] = k[rows], v[rows]
+            mixed[rows] = attend(
+                q[rows], self._keys[layer], self._values[layer], entry, sees, config.windows[layer]
+            )
+            start = rows.stop
+        return self._project(layer, "o", mixed.reshape(len(x), -1))
+
+    def _mlp(self, layer: int, x: FloatArray) -> FloatArray:
+        h = rms_norm(x, self._of(layer, "mlp_norm"), self.config.rms_eps)
+        gated = silu(self._project(layer, "gate", h)) * self._project(layer, "up", h)
+        return self._project(layer, "down", gated)
+
+    def _logits(self, x: FloatArray, batch: Batch) -> FloatArray:
+        """(read rows, vocabulary); rows that nobody reads never meet the head."""
+        start, read = 0, []
+        for entry in batch.entries:
+            read.append(start + entry.query.read.rows)
+            start += len(entry.query)
+        final = rms_norm(x[np.concatenate(read)], self._weights["final_norm"], self.config.rms_eps)
+        return linear(final, self._head)
+
+    def _project(self, layer: int, name: str, x: FloatArray) -> FloatArray:
+        return linear(x, self._of(layer, name), self._weights.get(f"layers.{layer}.{name}_bias"))
+
+    def _of(self, layer: int, name: str) -> FloatArray:
+        return self._weights[f"layers.{layer}.{name}"]

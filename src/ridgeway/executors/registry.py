@@ -1,0 +1,31 @@
+"""Executors by name."""
+
+import os
+from collections.abc import Callable, Mapping
+
+from ridgeway.core.errors import RidgewayError, did_you_mean
+from ridgeway.core.executor import Executor
+from ridgeway.executors.reference import ReferenceExecutor
+from ridgeway.models.model import Model
+
+EXECUTORS: Mapping[str, Callable[[Model, int], Executor]] = {"reference": ReferenceExecutor}
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every platform
+        return os.cpu_count() or 1
+
+
+def make_executor(name: str, model: Model, threads: int | None = None) -> Executor:
+    """The executor `name` holding `model`; `auto` takes the fastest that this machine has. Raises RidgewayError."""
+    cores = usable_cores()
+    if threads is not None and threads < 1:
+        raise RidgewayError(f"threads={threads}: expected at least 1")
+    if name == "auto":
+        name = "reference"
+    if name not in EXECUTORS:
+        raise RidgewayError(f"there is no executor {name!r} here: {did_you_mean(name, ['auto', *EXECUTORS])}")
+    return EXECUTORS[name](model, min(threads or cores, cores))

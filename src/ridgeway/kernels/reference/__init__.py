@@ -1,0 +1,1 @@
+"""NumPy kernels that read like the papers. Every other kernel must agree with these."""

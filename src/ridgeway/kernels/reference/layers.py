@@ -1,0 +1,43 @@
+"""The plain parts of a decoder layer.
+
+A row's result must not depend on which rows share the batch, or a lossless method would not be lossless. BLAS orders
+the sums of a product by its shape, so every row is multiplied alone: a matrix-vector product has the same shape, and
+hence the same bits, in every batch.
+"""
+
+import numpy as np
+
+from ridgeway.core.arrays import DoubleArray, FloatArray, IntArray
+
+
+def linear(x: FloatArray, weight: FloatArray, bias: FloatArray | None = None) -> FloatArray:
+    """x (rows, inputs) times weight (outputs, inputs) transposed, plus bias (outputs,): (rows, outputs)."""
+    product: FloatArray = np.matmul(x[:, None, :], weight.T)[:, 0, :]
+    return product if bias is None else product + bias
+
+
+def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
+    """Root-mean-square norm over the last axis (Zhang and Sennrich 2019, eq. 4)."""
+    mean_square = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
+    normed: FloatArray = x / np.sqrt(mean_square + np.float32(eps)) * weight
+    return normed
+
+
+def silu(x: FloatArray) -> FloatArray:
+    """x times its logistic function, without overflow for very negative x."""
+    half = np.float32(0.5)
+    gated: FloatArray = x * (half * (np.tanh(half * x) + np.float32(1.0)))
+    return gated
+
+
+def rope_angles(positions: IntArray, frequencies: DoubleArray) -> tuple[FloatArray, FloatArray]:
+    """Cosine and sine (rows, 1, head_dim / 2) of each row's angle for each frequency (head_dim / 2,)."""
+    angles = positions[:, None].astype(np.float64) * frequencies[None, :]
+    return np.cos(angles).astype(np.float32)[:, None, :], np.sin(angles).astype(np.float32)[:, None, :]
+
+
+def rotate(x: FloatArray, cosine: FloatArray, sine: FloatArray) -> FloatArray:
+    """Rotary position embedding (Su et al. 2021): x (rows, heads, head_dim), halves rotated as pairs."""
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    return np.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)

@@ -1,0 +1,112 @@
+"""Methods by name: `NAME`, `NAME:key=value,key=value`, or `FILE.py:CLASS` for one of your own."""
+
+import dataclasses
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ridgeway.core.errors import MethodError, did_you_mean
+from ridgeway.core.method import DecodingMethod
+from ridgeway.core.traits import ModelTraits
+from ridgeway.methods.autoregressive import Autoregressive
+
+METHODS: Mapping[str, type[DecodingMethod]] = {cls.name: cls for cls in (Autoregressive,)}
+DEFAULT = "ar"
+
+
+def make_method(spec: "str | DecodingMethod | type[DecodingMethod] | None") -> DecodingMethod:
+    """The method that `spec` names; objects and classes are taken as they are. Raises MethodError."""
+    if isinstance(spec, DecodingMethod):
+        return spec
+    if inspect.isclass(spec) and issubclass(spec, DecodingMethod):
+        return _build(spec, spec.name, {})
+    if spec is None:
+        return make_method(DEFAULT)
+    if not isinstance(spec, str):
+        raise MethodError(f"a method is a name or a DecodingMethod, not {type(spec).__name__}")
+    head, _, rest = spec.partition(":")
+    if head.endswith(".py"):
+        class_name, _, options = rest.partition(":")
+        return _build(_load(Path(head), class_name), class_name, _parse(spec, options))
+    if head not in METHODS:
+        raise MethodError(
+            f"there is no method {head!r}: {did_you_mean(head, METHODS)}; "
+            "`ridgeway methods` lists them, and FILE.py:CLASS takes one of your own"
+        )
+    return _build(METHODS[head], head, _parse(spec, rest))
+
+
+def options_of(method: type[DecodingMethod]) -> dict[str, str]:
+    """Each option of a method with its default, as text."""
+    options = {}
+    for name, parameter in inspect.signature(method).parameters.items():
+        options[name] = "" if parameter.default is inspect.Parameter.empty else str(parameter.default)
+    return options
+
+
+def usable(traits: ModelTraits) -> list[str]:
+    """Names of the built-in methods that can run a model with these traits."""
+    return [name for name, cls in METHODS.items() if cls().refusal(traits) is None]
+
+
+def _parse(spec: str, text: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise MethodError(f"method {spec!r}: expected key=value after the colon, not {part!r}")
+        options[key.strip()] = value.strip()
+    return options
+
+
+def _build(method: type[DecodingMethod], name: str, options: dict[str, str]) -> DecodingMethod:
+    known = inspect.signature(method).parameters
+    for key in options:
+        if key not in known:
+            takes = did_you_mean(key, known) if known else "it takes none"
+            raise MethodError(f"method {name!r} has no option {key!r}: {takes}")
+    hints = get_type_hints(method) if dataclasses.is_dataclass(method) else get_type_hints(method.__init__)
+    values = {key: _convert(name, key, text, hints.get(key, str)) for key, text in options.items()}
+    try:
+        return method(**values)
+    except (TypeError, ValueError) as error:
+        raise MethodError(f"method {name!r}: {error}") from error
+
+
+def _convert(method: str, key: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1", "on"):
+            return True
+        if text.lower() in ("false", "no", "0", "off"):
+            return False
+        raise MethodError(f"method {method!r}: {key}={text!r}: expected true or false")
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise MethodError(f"method {method!r}: {key}={text!r}: expected {what}") from None
+    return text
+
+
+def _load(path: Path, class_name: str) -> type[DecodingMethod]:
+    """Class `class_name` of the Python file `path`, which is executed: it is the user's own."""
+    if not path.is_file():
+        raise MethodError(f"there is no file {path}; a method of your own is named FILE.py:CLASS")
+    if not class_name:
+        raise MethodError(f"{path}: say which class, as in {path}:MyMethod")
+    spec = importlib.util.spec_from_file_location(f"ridgeway_user_method_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    found = getattr(module, class_name, None)
+    if not (inspect.isclass(found) and issubclass(found, DecodingMethod)):
+        here = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, DecodingMethod)]
+        here = [name for name in here if name != "DecodingMethod"]
+        raise MethodError(f"{path} has no method class {class_name!r}; it has: {', '.join(here) or 'none'}")
+    return found

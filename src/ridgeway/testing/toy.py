@@ -1,0 +1,59 @@
+"""Models of random weights, small enough to test an engine in milliseconds."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ridgeway.llm import LLM
+from ridgeway.models.config import ModelConfig
+from ridgeway.models.model import Model
+from ridgeway.quant.tensor import Tensor
+from ridgeway.roofline.hardware import machine as machine_named
+
+_CONFIG = ModelConfig(
+    architecture="llama",
+    hidden=32,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=8,
+    intermediate=48,
+    vocab_size=61,
+    max_positions=512,
+    rms_eps=1e-5,
+    rope_theta=10000.0,
+    tied_head=True,
+)
+
+
+def toy_config(**changes: Any) -> ModelConfig:
+    """A decoder of two layers with a vocabulary of 61, with `changes`."""
+    return replace(_CONFIG, **changes)
+
+
+def toy_model(config: ModelConfig | None = None, seed: int = 0, sharpness: float = 1.5) -> Model:
+    """A model of random weights. sharpness: standard deviation of its logits, about; the higher, the surer it is."""
+    config = config or _CONFIG
+    generator = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in config.tensor_shapes().items():
+        kind = name.rsplit(".", 1)[-1]
+        if kind.endswith("norm"):
+            values = 1 + 0.1 * generator.standard_normal(shape)
+        elif kind == "embed" and config.tied_head:
+            values = sharpness * generator.standard_normal(shape) / np.sqrt(config.hidden)
+        elif kind == "head":
+            values = sharpness * generator.standard_normal(shape) / np.sqrt(config.hidden)
+        elif kind == "embed":
+            values = generator.standard_normal(shape)
+        else:
+            values = generator.standard_normal(shape) / np.sqrt(shape[-1])
+        tensors[name] = Tensor.of(name, values.astype(np.float32))
+    return Model(name=f"toy-{config.architecture}", config=config, tensors=tensors)
+
+
+def toy_llm(model: Model | None = None, **options: Any) -> LLM:
+    """An `LLM` of a toy model, judged by a machine from the data sheets so that nothing has to be measured."""
+    options = {"machine": machine_named("h100"), "slots": 4096, "executor": "reference"} | options
+    return LLM(model or toy_model(), **options)

@@ -1,0 +1,113 @@
+"""Whatever is added, stepped, aborted and preempted in whatever order: the pool stays whole and every request's tokens
+are those it gets alone."""
+
+from functools import cache
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_methods import Denoise, Oracle, Verify
+
+from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.core.traits import LogitShift
+from ridgeway.engine.request import Request
+from ridgeway.methods.autoregressive import Autoregressive
+from ridgeway.testing import toy_config, toy_llm, toy_model
+
+SHARED = [7, 3, 3, 9, 1] * 8  # several requests begin with it, so that pages are shared
+CAUSAL = toy_model(toy_config(tied_head=False), sharpness=2.0)
+BLOCK = toy_model(
+    toy_config(attention="block", block_size=4, mask_id=60, logit_shift=LogitShift.IN_PLACE, tied_head=False)
+)
+
+
+class Fixed(Oracle):
+    def _tree(self, sequence, depth):
+        from ridgeway.core.method import DraftTree
+
+        guesses = np.resize(sequence.tokens[-3:], depth)
+        return DraftTree(guesses, np.arange(-1, depth - 1), np.ones(depth))
+
+
+METHODS = {"ar": Autoregressive(), "verify": Verify(Fixed({}), depth=3), "denoise": Denoise()}
+
+requests = st.tuples(
+    st.sampled_from([[5], [1, 2, 3], SHARED, [*SHARED, 4, 4], SHARED[:16], list(range(50))]),
+    st.sampled_from([0.0, 0.8, 1.0]),
+    st.integers(1, 24),
+    st.sampled_from([1, 1, 1, 2]),
+    st.sampled_from(["ar", "verify"]),
+)
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), requests),
+        st.tuples(st.just("step"), st.integers(1, 6)),
+        st.tuples(st.just("abort"), st.integers(0, 7)),
+    ),
+    min_size=3,
+    max_size=16,
+)
+
+
+def params_of(temperature, max_tokens, n):
+    return SamplingParams(temperature=temperature, seed=3, max_tokens=max_tokens, n=n, ignore_eos=True)
+
+
+@cache
+def alone(block: bool, prompt: tuple[int, ...], temperature: float, max_tokens: int, n: int) -> list[list[int]]:
+    llm = toy_llm(BLOCK if block else CAUSAL)
+    output = llm.generate(
+        list(prompt), params_of(temperature, max_tokens, n), method=METHODS["denoise" if block else "ar"]
+    )[0]
+    return [sample.token_ids for sample in output.outputs]
+
+
+def play(model, script, block, slots, max_rows, prefix_caching):
+    engine = toy_llm(model, slots=slots, max_rows=max_rows, prefix_caching=prefix_caching).engine
+    asked, finished = {}, {}
+    names = []
+
+    def step():
+        result = engine.step()
+        engine.pool.check()
+        finished.update({output.request_id: output for output in result.finished})
+
+    for action, value in script:
+        if action == "add":
+            prompt, temperature, max_tokens, n, method = value
+            name = f"r{len(names)}"
+            names.append(name)
+            asked[name] = (block, tuple(prompt), temperature, max_tokens, n)
+            method = METHODS["denoise" if block else method]
+            engine.add(Request(name, list(prompt), params_of(temperature, max_tokens, n), method))
+        elif action == "abort" and value < len(names):
+            output = engine.abort(names[value])
+            if output is not None:
+                assert output.outputs[0].finish_reason in ("abort", "length", "stop")
+                expected = alone(*asked.pop(names[value]))
+                for sample, tokens in zip(output.outputs, expected, strict=True):
+                    assert sample.token_ids == tokens[: len(sample.token_ids)]
+        else:
+            for _ in range(value):
+                step()
+    for _ in range(2000):
+        if not engine.busy:
+            break
+        step()
+    assert not engine.busy
+    engine.check()
+    for name, key in asked.items():
+        assert finished[name].error is None, finished[name].error
+        assert [sample.token_ids for sample in finished[name].outputs] == alone(*key), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(actions, st.sampled_from([80, 128, 4096]), st.sampled_from([8, 64, 512]), st.booleans())
+def test_any_interleaving_gives_each_causal_request_the_tokens_it_gets_alone(script, slots, max_rows, caching):
+    play(CAUSAL, script, False, slots, max_rows, caching)
+
+
+@settings(max_examples=30, deadline=None)
+@given(actions, st.sampled_from([96, 128, 4096]), st.sampled_from([8, 64]), st.booleans())
+def test_any_interleaving_gives_each_diffusion_request_the_tokens_it_gets_alone(script, slots, max_rows, caching):
+    play(BLOCK, script, True, slots, max_rows, caching)

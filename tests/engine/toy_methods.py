@@ -1,0 +1,149 @@
+"""Three methods that show what the interface holds: a verified chain, a tree, and block diffusion."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ridgeway.core.arrays import NO_INTS, ints
+from ridgeway.core.method import DecodingMethod, Drafter, DraftTree, Rows
+from ridgeway.core.query import NOTHING, Answer, Commit, Query, Readout
+from ridgeway.core.sequence import Sequence
+from ridgeway.core.visibility import Block, Tree
+
+
+class Oracle(Drafter):
+    """Knows the answers beforehand, and errs on every `wrong_every`-th token. It counts what it observes."""
+
+    def __init__(self, answers: dict[tuple[int, ...], list[int]], wrong_every: int = 3, branches: int = 1) -> None:
+        self.answers = answers
+        self.wrong_every = wrong_every
+        self.branches = branches
+        self.observed = 0
+
+    def propose(self, sequences, depths, streams):
+        return [self._tree(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
+
+    def observe(self, sequence, query, answer, commit):
+        self.observed += len(commit.tokens)
+
+    def _tree(self, sequence: Sequence, depth: int) -> DraftTree:
+        answer = self.answers[tuple(sequence.tokens[: sequence.prompt_length])]
+        tokens, parent, above = [], [], -1
+        for step in range(depth // self.branches):
+            place = sequence.generated + step
+            if place >= len(answer):
+                break
+            right, wrong = answer[place], (answer[place] + 1) % sequence.traits.vocab_size
+            guesses = [right] if self.branches == 1 else [wrong, right][: self.branches]
+            if self.wrong_every and place % self.wrong_every == self.wrong_every - 1:
+                guesses = [wrong] * len(guesses)
+            first = len(tokens)
+            tokens += guesses
+            parent += [above] * len(guesses)
+            above = first + len(guesses) - 1
+        return DraftTree(ints(tokens), ints(parent), np.ones(len(tokens)))
+
+
+@dataclass(frozen=True)
+class Verify(DecodingMethod):
+    """The newest token, then a tree of drafts (a chain if no token has two children): keep the path that is drawn."""
+
+    name = "verify"
+    drafter: Oracle = field(default_factory=lambda: Oracle({}))
+    depth: int = 4
+
+    def demand(self, sequence: Sequence) -> Rows:
+        return Rows(least=1, useful=sequence.pending + self.depth)
+
+    def plan(self, sequence: Sequence, rows: int, draft: DraftTree | None) -> Query:
+        start, stop = sequence.cached, min(sequence.cached + rows, sequence.committed)
+        known = stop - start
+        parent = list(range(-1, known - 1))
+        tokens, positions = sequence.tokens[start:stop], list(range(start, stop))
+        if stop < sequence.committed:
+            return Query(ints(tokens), ints(positions))
+        for token, above in zip(draft.tokens, draft.parent, strict=True) if draft is not None else ():
+            parent.append(known - 1 if above < 0 else known + int(above))
+            positions.append(positions[parent[-1]] + 1)
+            tokens = [*tokens, int(token)]
+        read = np.arange(known - 1, len(tokens))
+        return Query(
+            ints(tokens),
+            ints(positions),
+            visibility=Tree.of_parents(ints(parent)),
+            parent=ints(parent),
+            read=Readout.of(read, ints(positions)[read] + 1),
+        )
+
+    def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
+        if not len(query.read):
+            return Commit(NO_INTS, np.arange(len(query)))
+        row = int(query.read.rows[0])
+        keep, tokens, source = list(range(row + 1)), [], []
+        while True:
+            read = row - int(query.read.rows[0])
+            tokens.append(int(answer.tokens[read]))
+            source.append(read)
+            children = [
+                child
+                for child in np.flatnonzero(query.parent == row)
+                if child > query.read.rows[0] and query.tokens[child] == tokens[-1]
+            ]
+            if not children:
+                return Commit(ints(tokens), ints(keep), ints(source))
+            row = int(children[0])
+            keep.append(row)
+
+
+@dataclass(frozen=True)
+class Denoise(DecodingMethod):
+    """Block diffusion, one token revealed a step: rows of a block are kept only once all of it is known."""
+
+    name = "denoise"
+    lossless = False
+    needs = "a block-diffusion model"
+
+    def refusal(self, traits):
+        return None if traits.attention == "block" else f"it needs {self.needs}"
+
+    def start(self, sequence: Sequence) -> list[int]:
+        return []  # the block in the making: tokens, or the mask id
+
+    def demand(self, sequence: Sequence) -> Rows:
+        size = sequence.traits.block_size
+        whole = sequence.pending // size * size
+        if whole:  # blocks that are known but have no K/V yet, and room for the next block
+            return Rows(size, whole + size, multiple_of=size)
+        return Rows(size, size)
+
+    def plan(self, sequence: Sequence, rows: int, draft: DraftTree | None) -> Query:
+        traits, size = sequence.traits, sequence.traits.block_size
+        start = sequence.cached
+        stop = min(start + rows, sequence.committed)
+        if stop == sequence.committed and rows > sequence.pending // size * size:
+            whole = sequence.committed // size * size
+            rest = sequence.tokens[whole:]
+            if not sequence.state:
+                sequence.state = rest + [traits.mask_id] * (size - len(rest))
+            tokens = sequence.tokens[start:whole] + sequence.state
+        else:
+            tokens = sequence.tokens[start : start + (stop - start) // size * size]
+        positions = np.arange(start, start + len(tokens))
+        masked = [row for row, token in enumerate(tokens) if token == traits.mask_id]
+        read = Readout.of(masked, positions[masked], forbid=(traits.mask_id,), measures={"confidence"})
+        return Query(
+            ints(tokens), positions, Block(size), read if masked else NOTHING, parent=np.full(len(tokens), -1)
+        )
+
+    def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
+        if not len(query.read):
+            return Commit(NO_INTS, np.arange(len(query)))
+        size = sequence.traits.block_size
+        kept = len(query) - size
+        best = int(answer.confidence.argmax())
+        sequence.state[int(query.read.rows[best]) - kept] = int(answer.tokens[best])
+        tokens = NO_INTS
+        if sequence.traits.mask_id not in sequence.state:
+            tokens = ints(sequence.state[sequence.committed % size :])
+            sequence.state = []
+        return Commit(tokens, np.arange(kept), source=np.full(len(tokens), -1))
