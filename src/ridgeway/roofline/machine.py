@@ -1,0 +1,238 @@
+"""A machine is its ceilings: how fast it reads memory and how fast it multiplies.
+
+Decoding is bound by the first and prefill by the second, so these few numbers are the denominator of every
+report. They are measured on the machine at hand (`this_machine`) or taken from a data sheet by name
+(`roofline.hardware`), and each says which. Two readings of one measurement are kept apart: the best rate ever
+seen serves the floor, which no run may beat, and the median serves the estimate.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ridgeway.core.errors import MachineError
+from ridgeway.models.cache_folder import cache_folder
+
+Source = Literal["measured", "data sheet"]
+_VERSION = 1  # of the stored form; an older file is measured anew
+
+
+@dataclass(frozen=True)
+class BandwidthPoint:
+    """Read rates over a set of `working_set` bytes with `threads` threads; best and median in bytes/s."""
+
+    working_set: int
+    threads: int
+    best: float
+    median: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Rate of dense matrix products of one arithmetic type, in operations/s (a multiply and an add are two).
+
+    best: for the floor. median: for the estimate. accumulate: the type that sums are kept in. source: where
+    the number comes from.
+    """
+
+    best: float
+    median: float
+    accumulate: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine allows.
+
+    name: for people. source: whether the ceilings were measured or come from a data sheet; note: when and
+    how. bandwidths: measured points; a data sheet has one. peaks: by arithmetic type (`fp32`, `bf16`, `int8`,
+    ...). step_overhead, layer_overhead: seconds that a step, and each layer of it, costs before any byte or
+    product; memory_bytes: physical; usable_bytes: what one process may have. cores: that the process may use
+    (0: not counted, as on accelerators). threads: how many read memory fastest. measured_on: ISO date.
+    """
+
+    name: str
+    source: Source
+    bandwidths: tuple[BandwidthPoint, ...]
+    peaks: Mapping[str, Peak]
+    step_overhead: float
+    layer_overhead: float
+    memory_bytes: int
+    usable_bytes: int
+    cores: int = 0
+    threads: int = 0
+    note: str = ""
+    measured_on: str = ""
+    key: str = field(default="", compare=False)  # names the file of `remember`; empty for data sheets
+
+    def __post_init__(self) -> None:
+        if not self.bandwidths:
+            raise MachineError(f"{self.name}: a machine needs at least one bandwidth")
+        rates = [point.best for point in self.bandwidths] + [peak.best for peak in self.peaks.values()]
+        if min(rates) <= 0:
+            raise MachineError(f"{self.name}: every rate must be above 0")
+        ordered = tuple(sorted(self.bandwidths, key=lambda point: (point.working_set, point.threads)))
+        object.__setattr__(self, "bandwidths", ordered)
+
+    def bandwidth(self, working_set: int) -> float:
+        """Highest read rate seen for that working-set size, in bytes/s.
+
+        It is that of the measured size at or next below it, where sizes fall between.
+        A rate reached over a larger set is within reach over a smaller one, so it counts there too.
+        """
+        least = self._bracket(working_set)
+        return max(point.best for point in self.bandwidths if point.working_set >= least)
+
+    def typical_bandwidth(self, working_set: int, threads: int | None = None) -> float:
+        """Median read rate over that working-set size, bytes/s, linear between sizes on a logarithmic scale.
+
+        threads: that many, or the nearest measured number; None: the number that reads fastest.
+        """
+        curve: dict[int, float] = {}
+        for point in self._with_threads(threads):
+            curve[point.working_set] = max(curve.get(point.working_set, 0.0), point.median)
+        below = max((size for size in curve if size <= working_set), default=min(curve))
+        above = min((size for size in curve if size >= working_set), default=max(curve))
+        if below >= above:
+            return curve[below]
+        share = (working_set - below) / (above - below)
+        return curve[below] + share * (curve[above] - curve[below])
+
+    @property
+    def memory_bandwidth(self) -> float:
+        """Highest read rate from main memory, bytes/s."""
+        return self.bandwidth(self.bandwidths[-1].working_set)
+
+    def peak(self, arithmetic: str) -> Peak:
+        """Raises MachineError if this machine has no rate for that type."""
+        if arithmetic not in self.peaks:
+            known = ", ".join(sorted(self.peaks)) or "none"
+            raise MachineError(f"{self.name} has no {arithmetic} rate; it has: {known}")
+        return self.peaks[arithmetic]
+
+    def compute(self, arithmetic: str) -> float:
+        """Highest rate of dense matrix products in that type, operations/s. Raises MachineError."""
+        return self.peak(arithmetic).best
+
+    def ridge(self, arithmetic: str, working_set: int | None = None) -> float:
+        """The intensity, FLOP/byte, from which on arithmetic is the limit; None: weights in main memory."""
+        bandwidth = self.memory_bandwidth if working_set is None else self.bandwidth(working_set)
+        return self.compute(arithmetic) / bandwidth
+
+    def raised(
+        self,
+        *,
+        working_set: int = 0,
+        bytes_per_second: float = 0.0,
+        arithmetic: str = "",
+        operations_per_second: float = 0.0,
+    ) -> Self:
+        """The machine with the ceilings that a run was seen to reach; ceilings that are higher already stay.
+
+        A rate over a set between two measured sizes raises the smaller one, whose rate bounds the set.
+        """
+        bandwidths, peaks = self.bandwidths, dict(self.peaks)
+        if bytes_per_second > self.bandwidth(working_set):
+            least = self._bracket(working_set)
+            number = max(
+                (n for n, point in enumerate(bandwidths) if point.working_set == least),
+                key=lambda n: bandwidths[n].best,
+            )
+            higher = replace(bandwidths[number], best=bytes_per_second)
+            bandwidths = (*bandwidths[:number], higher, *bandwidths[number + 1 :])
+        if arithmetic and operations_per_second > self.compute(arithmetic):
+            peaks[arithmetic] = replace(peaks[arithmetic], best=operations_per_second)
+        return replace(self, bandwidths=bandwidths, peaks=peaks)
+
+    def with_peak(self, arithmetic: str, peak: Peak) -> Self:
+        """The machine with a rate of its own for `arithmetic`, measured by an executor with its kernels."""
+        return replace(self, peaks={**self.peaks, arithmetic: peak})
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` reads it back to an equal machine."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("bandwidths", "peaks")}
+        plain["version"] = _VERSION
+        plain["bandwidths"] = [vars(point) for point in self.bandwidths]
+        plain["peaks"] = {arithmetic: vars(peak) for arithmetic, peak in self.peaks.items()}
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Raises MachineError if the data is not a machine's."""
+        try:
+            fields = dict(plain)
+            if fields.pop("version") != _VERSION:
+                raise MachineError("these ceilings were stored by another version; measure them again")
+            fields["bandwidths"] = tuple(BandwidthPoint(**point) for point in fields["bandwidths"])
+            fields["peaks"] = {arithmetic: Peak(**peak) for arithmetic, peak in fields["peaks"].items()}
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MachineError(f"these are not a machine's ceilings: {error!r}; measure them again") from None
+
+    def _bracket(self, working_set: int) -> int:
+        """The measured size at or next below `working_set`; the smallest if all are larger."""
+        sizes = [point.working_set for point in self.bandwidths]
+        return max((size for size in sizes if size <= working_set), default=min(sizes))
+
+    def _with_threads(self, threads: int | None) -> list[BandwidthPoint]:
+        if threads is None:
+            return list(self.bandwidths)
+        nearest = min({point.threads for point in self.bandwidths}, key=lambda n: (abs(n - threads), n))
+        return [point for point in self.bandwidths if point.threads == nearest]
+
+
+def this_machine(
+    measure: bool = False,
+    progress: bool = True,
+    contributions: Mapping[str, Callable[[], float]] | None = None,
+) -> Machine:
+    """The machine at hand: measured once, in under ten seconds, and remembered under its hardware's name.
+
+    measure: measure anew even if remembered. progress: a bar on standard error meanwhile. contributions:
+    arithmetic type -> a function that runs an executor's own matrix kernel once and returns its operations/s;
+    types that the remembered machine lacks are measured and added.
+    """
+    from ridgeway.roofline.measure import hardware_key, measure_machine, measure_peak
+
+    key = hardware_key()
+    known = None if measure else _recall(key)
+    if known is None:
+        known = measure_machine(progress=progress)
+        remember(known)
+    missing = {name: run for name, run in (contributions or {}).items() if name not in known.peaks}
+    for arithmetic, run in missing.items():
+        known = known.with_peak(arithmetic, measure_peak(run, source="the executor's own kernel"))
+    if missing:
+        remember(known)
+    return known
+
+
+def remember(machine: Machine) -> None:
+    """Store a measured machine for the next process; data sheets are not stored."""
+    if not machine.key:
+        return
+    path = _stored_at(machine.key)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(machine.as_json(), file, indent=1)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def _recall(key: str) -> Machine | None:
+    try:
+        return Machine.from_json(json.loads(_stored_at(key).read_text()))
+    except (OSError, ValueError):  # not there, cut short, or another version: measuring anew repairs it
+        return None
+
+
+def _stored_at(key: str) -> Path:
+    return cache_folder("machines") / f"{key}.json"
