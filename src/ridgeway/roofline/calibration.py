@@ -1,0 +1,62 @@
+"""Corrects the estimate by the steps that were observed.
+
+An executor reaches some share of the ceilings, another one when memory is the limit than when arithmetic is,
+and another for one row than for thirty (its kernels work in tiles). So ratios of measured to estimated time
+are kept by what bounds a step and by its number of rows, and a step is corrected by the median of its like: a
+few outliers (a busy machine, a first call) move a median little. The spread of the ratios is the interval.
+"""
+
+from collections import deque
+from math import exp, log
+
+import numpy as np
+
+_WINDOW = 64  # ratios kept of each kind: a machine's speed drifts
+_ENOUGH = 8  # ratios from which on a kind speaks for itself
+_PRIOR_LOW, _PRIOR_HIGH = -0.25, 0.5  # of log ratios without any observation: x 0.78 to x 1.65
+_NARROWEST = 0.02
+_LOW, _HIGH = 0.05, 0.95
+
+
+class Calibration:
+    """Ratios of measured to estimated seconds, by kind of step."""
+
+    def __init__(self) -> None:
+        self._ratios: dict[tuple[str, int], deque[float]] = {}
+
+    def observe(self, bound: str, rows: int, ratio: float) -> None:
+        """Keep the ratio of a step; rows: of its batch."""
+        self._ratios.setdefault((bound, _size_class(rows)), deque(maxlen=_WINDOW)).append(log(ratio))
+
+    def correction(self, bound: str, rows: int) -> tuple[float, float, float]:
+        """Factors on an estimate: low, middle, high; without observations 1 in the middle, far apart."""
+        logs = self._alike(bound, _size_class(rows))
+        if not logs:
+            return exp(_PRIOR_LOW), 1.0, exp(_PRIOR_HIGH)
+        # What other kinds of steps lend moves the middle but does not narrow the interval.
+        trust = min(1.0, self.observations(bound, rows) / _ENOUGH)
+        middle = float(np.median(logs))
+        low = min(-_NARROWEST, float(np.quantile(logs, _LOW)) - middle)
+        high = max(_NARROWEST, float(np.quantile(logs, _HIGH)) - middle)
+        low = trust * low + (1 - trust) * _PRIOR_LOW
+        high = trust * high + (1 - trust) * _PRIOR_HIGH
+        return exp(middle + low), exp(middle), exp(middle + high)
+
+    def observations(self, bound: str, rows: int) -> int:
+        """How many steps of that very kind were observed, of those that are kept."""
+        return len(self._ratios.get((bound, _size_class(rows)), ()))
+
+    def _alike(self, bound: str, size: int) -> list[float]:
+        """Log ratios of the kind; while they are few, of the nearest sizes too, then of other bounds."""
+        found: list[float] = []
+        kinds = sorted(self._ratios, key=lambda kind: (kind[0] != bound, abs(kind[1] - size), kind))
+        for kind in kinds:
+            if found and (kind != (bound, size) and len(found) >= _ENOUGH // 2):
+                break
+            found += self._ratios[kind]
+        return found
+
+
+def _size_class(rows: int) -> int:
+    """0 for one row, 1 for two, 2 for three and four, 3 for five to eight, and so on."""
+    return max(0, rows - 1).bit_length()
