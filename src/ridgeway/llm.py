@@ -226,7 +226,7 @@ class LLM:
                 params=one,
                 method=made[key],
                 prompt_text=text,
-                new_text=None if tokenizer is None else (lambda t=tokenizer, s=skip: t.stream(s)),
+                new_text=None if tokenizer is None else (lambda t=tokenizer, s=skip, i=ids: t.stream(s, after=i)),
                 token_text=None if tokenizer is None else tokenizer.token_text,
             )
             self.engine.check_request(request)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ridgeway.core.arrays import FloatArray, IntArray
 from ridgeway.core.query import Batch, Forward
@@ -30,6 +31,7 @@ class ReferenceExecutor:
     def __init__(self, model: Model, threads: int = 1) -> None:
         self.config = model.config
         self.threads = threads
+        self._libraries = ThreadpoolController()
         self._embed = model.tensors["embed"]  # stays packed: only a few rows are used
         self._weights = {
             name: tensor.dequantize()
@@ -65,6 +67,10 @@ class ReferenceExecutor:
         self._values[:, target] = self._values[:, source]
 
     def forward(self, batch: Batch) -> Forward:
+        with self._libraries.limit(limits=self.threads, user_api="blas"):
+            return self._stream(batch)
+
+    def _stream(self, batch: Batch) -> Forward:
         tokens = np.concatenate([entry.query.tokens for entry in batch.entries])
         positions = np.concatenate([entry.query.positions for entry in batch.entries])
         angles = rope_angles(positions, self._frequencies)
