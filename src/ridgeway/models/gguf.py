@@ -1,8 +1,9 @@
 """Reading GGUF files: metadata, and tensors that stay packed where they are.
 
-A model's file is mapped, not read: a tensor is a view, and its bytes come from the disk when a kernel touches them. The
-file may come from anywhere, so every count, length and offset is held against the file's own length before anything is
-made of it. Arrays of strings (a vocabulary and its merges are 100 000 of them) are parsed in one tight loop.
+A model's file is mapped, not read: a tensor is a view, and its bytes come from the disk when a kernel touches
+them. The file may come from anywhere, so every count, length and offset is held against the file's own length
+before anything is made of it. Arrays of strings (a vocabulary and its merges are 100 000 of them) are parsed
+in one tight loop.
 
 The layout is that of the GGUF specification (ggml, docs/gguf.md), versions 2 and 3, little endian.
 """
@@ -46,14 +47,15 @@ _MOST_DIMENSIONS = 4
 _MOST_ALIGNMENT = 1 << 20
 _OTHER_TYPES = {
     6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K",
-    16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS",
-    24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+    16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S",
+    23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0",
+    39: "MXFP4",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where a tensor lies. shape: outermost dimension first, as NumPy has it (the file has it reversed)."""
+    """Where a tensor lies. shape: as NumPy has it, outermost dimension first; the file has it reversed."""
 
     shape: tuple[int, ...]
     type: int
@@ -61,7 +63,7 @@ class _Entry:
 
 
 class GGUFFile:
-    """A mapped GGUF file. metadata: by key; arrays of numbers are NumPy arrays, arrays of strings are lists."""
+    """A mapped GGUF file. metadata: arrays of numbers are NumPy arrays, arrays of strings are lists."""
 
     def __init__(self, path: Path, content: mmap.mmap) -> None:
         self.path = path
@@ -88,7 +90,7 @@ class GGUFFile:
 
 
 def read_gguf(path: str | Path) -> GGUFFile:
-    """Map a GGUF file and check its whole structure. Raises ModelError for a file that is broken or too new."""
+    """Map a GGUF file and check its whole structure. Raises ModelError for one that is broken or too new."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -213,7 +215,7 @@ class _Parser:
             format = BY_GGUF_TYPE.get(type)
             if format is not None and (not all(shape) or shape[-1] % format.block):
                 raise self._broken(
-                    f"tensor {name} has shape {shape}; expected rows of a positive multiple of {format.block} values"
+                    f"tensor {name} has shape {shape}; expected rows of a multiple of {format.block} values"
                 )
             nbytes = 0 if format is None else format.nbytes(prod(shape))
             if base + offset + nbytes > self._size:

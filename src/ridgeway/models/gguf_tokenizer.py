@@ -1,7 +1,7 @@
 """The tokenizer of a GGUF file: its metadata as a tokenizer of the `tokenizers` library.
 
-Keys are those of the GGUF specification (`tokenizer.ggml.*`). Two kinds are known: `gpt2`, byte-level BPE with merges,
-and `llama`, sentencepiece BPE whose merges follow from the pieces' scores.
+Keys are those of the GGUF specification (`tokenizer.ggml.*`). Two kinds are known: `gpt2`, byte-level BPE
+with merges, and `llama`, sentencepiece BPE whose merges follow from the pieces' scores.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _KEY = "tokenizer.ggml."
 _NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6
 _SPACE = "\u2581"
-# Chat models end their turns with one of these even if the file names another end; they count if declared as control
-# tokens, so that no ordinary text ends an answer.
+# Chat models end their turns with one of these even if the file names another end; they count if declared as
+# control tokens, so that no ordinary text ends an answer.
 _TURN_ENDS = (
     "<|im_end|>",
     "<|eot_id|>",
@@ -33,7 +33,9 @@ _TURN_ENDS = (
 
 
 def tokenizer_of_gguf(fields: Fields) -> Tokenizer | None:
-    """The tokenizer that GGUF metadata describe; None if there is none. Raises ModelError if it cannot be built."""
+    """The tokenizer that GGUF metadata describe; None if there is none. Raises ModelError if it cannot be
+    built.
+    """
     kind = fields.text(_KEY + "model", "none")
     if kind in ("none", "no_vocab"):
         return None
@@ -130,8 +132,9 @@ def _sentencepiece(
 def _merges_by_score(
     tokens: list[str], types: "np.ndarray[Any, Any]", scores: "np.ndarray[Any, Any]"
 ) -> list[tuple[str, str]]:
-    """Sentencepiece merges the neighbours whose joint piece has the highest score, so each way to cut a piece in two
-    pieces is a merge, ranked by the piece's score."""
+    """Sentencepiece merges the neighbours whose joint piece has the highest score, so each way to cut a piece
+    in two pieces is a merge, ranked by the piece's score.
+    """
     pieces = {tokens[id]: int(id) for id in np.flatnonzero((types == _NORMAL) | (types == _USER_DEFINED))}
     merges: list[tuple[str, str]] = []
     for id in np.argsort(-scores, kind="stable"):
@@ -162,7 +165,7 @@ def _add_special(backend: "tokenizers.Tokenizer", tokens: list[str], types: "np.
 def _surround(
     backend: "tokenizers.Tokenizer", special: dict[str, str], fields: Fields, adds_bos: bool
 ) -> None:
-    """Put the beginning and the end of text around what is encoded, where metadata or the family want them."""
+    """Put beginning and end of text around what is encoded, where metadata or the family want them."""
     from tokenizers.processors import TemplateProcessing
 
     def wanted(name: str, default: bool) -> list[str]:

@@ -1,4 +1,6 @@
-"""Models by hub id, through huggingface_hub: it knows the endpoint, the cache and the credentials of the user."""
+"""Models by hub id, through huggingface_hub: it knows the endpoint, the cache and the credentials of the
+user.
+"""
 
 import re
 from pathlib import Path
@@ -20,11 +22,11 @@ _WANTED = [
 def download(hub_id: str, *, progress: bool = True) -> Path:
     """The folder of a hub model's newest snapshot; what the cache holds is not fetched again.
 
-    Pickled weights are never asked for. Raises ModelError if the hub has no such model, or cannot be reached and the
-    cache has nothing.
+    Pickled weights are never asked for. Raises ModelError if the hub has no such model, or cannot be reached
+    and the cache has nothing.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     (enable_progress_bars if progress else disable_progress_bars)()
     try:
@@ -33,6 +35,6 @@ def download(hub_id: str, *, progress: bool = True) -> Path:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             hub_id,
-            f"cannot be fetched from the model hub: {reason} "
-            f"(no folder or file {hub_id!r} exists here either; check the id, the network, and access to the model)",
+            f"cannot be fetched from the model hub: {reason} (no folder or file of that name is here either; "
+            "check the id, the network, and your access to the model)",
         ) from error

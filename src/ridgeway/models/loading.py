@@ -1,8 +1,8 @@
-"""From what a person names (a built-in name, a folder, a GGUF file, a hub id) to a `Model`, or to an error that says
-what is wrong with it.
+"""From what a person names (a built-in name, a folder, a GGUF file, a hub id) to a `Model`, or to an error
+that says what is wrong with it.
 
-Nothing is unpacked here: tensors are views of the mapped file. The one thing that is changed is the order of the rows
-of q and k in GGUF files of architectures that interleave them.
+Nothing is unpacked here: tensors are views of the mapped file. The one thing that is changed is the order of
+the rows of q and k in GGUF files of architectures that interleave them.
 """
 
 import re
@@ -20,12 +20,12 @@ from ridgeway.models.architectures.architecture import Architecture, Names, Tens
 from ridgeway.models.config import ModelConfig
 from ridgeway.models.default import BUILT_IN, built_in_model
 from ridgeway.models.fields import Fields
-from ridgeway.models.gguf import GGUFFile, read_gguf
+from ridgeway.models.gguf import read_gguf
 from ridgeway.models.gguf_tokenizer import end_ids_of_gguf, tokenizer_of_gguf
 from ridgeway.models.hub import HUB_ID, download
 from ridgeway.models.json_file import read_json
 from ridgeway.models.model import Model
-from ridgeway.models.safetensors import read_safetensors
+from ridgeway.models.safetensors import SafetensorsFile, read_safetensors
 from ridgeway.models.tokenizer import Tokenizer
 from ridgeway.quant.tensor import Tensor
 
@@ -48,8 +48,8 @@ _GGUF_SAMPLING = {
 def load_model(argument: str | Path, *, progress: bool = True) -> Model:
     """Load a model by built-in name, folder, `.gguf` file or hub id.
 
-    progress: show a bar on standard error while something is fetched. Raises ModelError for everything that is not a
-    whole checkpoint of a supported architecture; nothing in a checkpoint is ever executed.
+    progress: show a bar on standard error while something is fetched. Raises ModelError for everything that
+    is not a whole checkpoint of a supported architecture; nothing in a checkpoint is ever executed.
     """
     text = str(argument)
     if text in BUILT_IN:
@@ -126,7 +126,7 @@ class SafetensorsFolder:
     """The tensors of one or several safetensors files, as one source."""
 
     def __init__(self, folder: Path) -> None:
-        self._owners = {}
+        self._owners: dict[str, SafetensorsFile] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         index = _index(folder)
         for path in _checkpoint_files(folder, index):
@@ -184,7 +184,7 @@ def _checkpoint_files(folder: Path, index: Mapping[str, str] | None) -> list[Pat
 def _bind(
     source: Path, config: ModelConfig, architecture: Architecture, names: Names, tensors: TensorSource
 ) -> dict[str, Tensor]:
-    """The tensors that the decoder needs, by canonical name: all of them, in the right shapes, and no others."""
+    """The tensors that the decoder needs, by canonical name: all, in the right shapes, and no others."""
     shapes = tensors.shapes
     bound: dict[str, Tensor] = {}
     used: set[str] = set()

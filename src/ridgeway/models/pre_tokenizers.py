@@ -1,7 +1,8 @@
-"""How byte-level vocabularies cut text into words before merging bytes: a rule per family, named by GGUF metadata.
+"""How byte-level vocabularies cut text into words before merging bytes: a rule per family, named by GGUF
+metadata.
 
-A vocabulary gives wrong tokens, and a model worse answers, under another family's rule; so an unknown name is refused.
-Names are those of `tokenizer.ggml.pre`; rules are those of the families' own `tokenizer.json`.
+A vocabulary gives wrong tokens, and a model worse answers, under another family's rule; so an unknown name is
+refused. Names are those of `tokenizer.ggml.pre`; rules are those of the families' own `tokenizer.json`.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +28,9 @@ _TEKKEN = (
 
 @dataclass(frozen=True)
 class PreTokenizerRule:
-    """make: the pre-tokenizer. ignore_merges: a word that is a token is never cut. normalized: text is put into NFC
-    first. add_bos: text begins with the beginning-of-text token if metadata does not say."""
+    """make: the pre-tokenizer. ignore_merges: a word that is a token is never cut. normalized: text is put
+    into NFC first. add_bos: text begins with the beginning-of-text token if metadata does not say.
+    """
 
     make: "Callable[[], PreTokenizer]"
     ignore_merges: bool = False

@@ -1,8 +1,9 @@
 """Reading safetensors files: a JSON header, then tensors that stay where they are.
 
-Ridgeway reads the header itself because NumPy has no bf16, so the format's library could not hand out such tensors
-without a copy. Every length and offset is held against the file's length before anything is made of it. Nothing in the
-format can execute code, which is why no other checkpoint format with Python objects in it is read.
+Ridgeway reads the header itself because NumPy has no bf16, so the format's library could not hand out such
+tensors without a copy. Every length and offset is held against the file's length before anything is made of
+it. Nothing in the format can execute code, which is why no other checkpoint format with Python objects in it
+is read.
 
 The layout is that of the safetensors format description: 8 bytes header length, header, tensor data.
 """
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from ridgeway.quant.tensor import Tensor
 _FORMATS: Mapping[str, Format] = {"F32": F32, "F16": F16, "BF16": BF16}
 _MOST_HEADER_BYTES = 100_000_000  # the limit of the format's library
 _MOST_DIMENSIONS = 8
+_ZIP = b"PK\x03\x04"
+_PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class SafetensorsFile:
         if format is None:
             raise ModelError(
                 self.path,
-                f"tensor {name} has type {entry.dtype}, which is not supported; supported: {', '.join(_FORMATS)}",
+                f"tensor {name} has type {entry.dtype}; supported: {', '.join(_FORMATS)}",
             )
         rows = prod(entry.shape[:-1])
         return Tensor(
@@ -64,7 +67,9 @@ class SafetensorsFile:
 
 
 def read_safetensors(path: str | Path) -> SafetensorsFile:
-    """Map a safetensors file and check its header. Raises ModelError for a file that is broken or something else."""
+    """Map a safetensors file and check its header. Raises ModelError for a file that is broken or something
+    else.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -75,11 +80,7 @@ def read_safetensors(path: str | Path) -> SafetensorsFile:
 
 
 def _entries(path: Path, content: mmap.mmap) -> dict[str, _Entry]:
-    if (
-        content[:4] == b"PK\x03\x04"
-        or content[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04")
-        and content[8:9] != b"{"
-    ):
+    if content[:4] == _ZIP or (content[:2] in _PICKLE_PROTOCOLS and content[8:9] != b"{"):
         raise ModelError(
             path, "is a pickled checkpoint, which can run code and is never loaded; expected safetensors"
         )
@@ -104,16 +105,16 @@ def _entry(path: Path, name: str, value: Any, base: int, size: int) -> _Entry:
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
     if not isinstance(dtype, str):
         raise _broken(path, f"tensor {name} has no dtype")
-    if not _whole_numbers(shape) or len(shape) > _MOST_DIMENSIONS:
+    if not _are_whole_numbers(shape) or len(shape) > _MOST_DIMENSIONS:
         raise _broken(path, f"tensor {name} has no valid shape")
-    if not _whole_numbers(offsets) or len(offsets) != 2:
+    if not _are_whole_numbers(offsets) or len(offsets) != 2:
         raise _broken(path, f"tensor {name} has no valid data_offsets")
     start, stop = offsets
     if not start <= stop <= size - base:
         raise _broken(
             path,
-            f"tensor {name} should lie at bytes {start} to {stop} of the data, which has {max(size - base, 0)} bytes; "
-            "is the download complete?",
+            f"tensor {name} should lie at bytes {start} to {stop} of the data, "
+            f"which has {size - base} bytes; is the download complete?",
         )
     if dtype in _FORMATS and _FORMATS[dtype].nbytes(prod(shape)) != stop - start:
         raise _broken(
@@ -122,7 +123,7 @@ def _entry(path: Path, name: str, value: Any, base: int, size: int) -> _Entry:
     return _Entry(tuple(shape), dtype, base + start, base + stop)
 
 
-def _whole_numbers(value: Any) -> bool:
+def _are_whole_numbers(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(
         isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**63 for item in value
     )

@@ -1,9 +1,9 @@
 """What bytes a token stands for.
 
-A character may be spread over several tokens, so text can only be built from bytes. A vocabulary writes them in one of
-two ways: byte-level (each byte is some printable character; Radford et al. 2019, section 2.2) or as sentencepiece does
-(pieces of text in which U+2581 stands for a space, and `<0x41>` for a byte that no piece covers; Kudo and Richardson
-2018).
+A character may be spread over several tokens, so text can only be built from bytes. A vocabulary writes them
+in one of two ways: byte-level (each byte is some printable character; Radford et al. 2019, section 2.2) or as
+sentencepiece does (pieces of text in which U+2581 stands for a space, and `<0x41>` for a byte that no piece
+covers; Kudo and Richardson 2018).
 """
 
 import codecs
@@ -44,8 +44,8 @@ def spell_sentencepiece(token: str) -> bytes:
 class TokenBytes:
     """The bytes of every token of a vocabulary, found when first asked for.
 
-    added: the bytes of tokens that are not spelled so. skipped: ids of special tokens, left out of text on request.
-    drops_space: text loses the space that the encoder put before its first word.
+    added: the bytes of tokens that are not spelled so. skipped: ids of special tokens, left out of text on
+    request. drops_space: text loses the space that the encoder put before its first word.
     """
 
     def __init__(

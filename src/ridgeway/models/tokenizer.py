@@ -1,7 +1,7 @@
 """Text to token ids and back.
 
-Encoding is the `tokenizers` library's. Decoding is our own, from the bytes of each token, so that whole text and
-streamed text are the same fold: `decode` is `stream` run to its end.
+Encoding is the `tokenizers` library's. Decoding is our own, from the bytes of each token, so that whole text
+and streamed text are the same fold: `decode` is `stream` run to its end.
 """
 
 import json
@@ -31,8 +31,8 @@ Message = Mapping[str, Any]
 class Tokenizer:
     """A vocabulary with its chat template.
 
-    backend: a tokenizer of the `tokenizers` library, with a byte-level or sentencepiece decoder. special: texts by
-    name, such as `bos_token`, for the template.
+    backend: a tokenizer of the `tokenizers` library, with a byte-level or sentencepiece decoder. special:
+    texts by name, such as `bos_token`, for the template.
     """
 
     def __init__(
@@ -50,7 +50,9 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer | None":
-        """The tokenizer of a Hugging Face folder (`tokenizer.json`, `tokenizer_config.json`); None if it has none."""
+        """The tokenizer of a Hugging Face folder (`tokenizer.json`, `tokenizer_config.json`); None if it has
+        none.
+        """
         path = folder / "tokenizer.json"
         if not path.is_file():
             return None
@@ -85,7 +87,8 @@ class Tokenizer:
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; special tokens written out in it count as such, as in transformers.
 
-        add_special_tokens: put before and after it what the checkpoint wants there (often a beginning-of-text token).
+        add_special_tokens: put before and after it what the checkpoint wants there (often a beginning-of-text
+        token).
         """
         try:
             ids: list[int] = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
@@ -117,7 +120,8 @@ class Tokenizer:
     def apply_chat_template(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **variables: Any
     ) -> str:
-        """A conversation as the text that the model was trained on. variables: `tools` and what else it knows.
+        """A conversation as the text that the model was trained on. variables: `tools` and what else it
+        knows.
 
         Raises RequestError if there is no template, or if it refuses the conversation.
         """

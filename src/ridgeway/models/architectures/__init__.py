@@ -1,4 +1,5 @@
-"""How checkpoints of each architecture translate into the one decoder definition: one small file per architecture.
+"""How checkpoints of each architecture translate into the one decoder definition: one small file per
+architecture.
 
 To add one, write a file that ends in `ARCHITECTURE = Architecture(...)` and add it to `ARCHITECTURES`.
 """
@@ -17,7 +18,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 
 
 def architecture_of_hf(fields: Fields) -> Architecture:
-    """The architecture that a `config.json` names in `architectures`, or in `model_type` if it names no class."""
+    """The architecture that a `config.json` names in `architectures`, or in `model_type` if it names no
+    class.
+    """
     classes = fields.values.get("architectures")
     if classes:
         if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):

@@ -25,11 +25,11 @@ class TensorSource(Protocol):
 class Architecture:
     """One family of checkpoints, as data.
 
-    name: `model_type` in `config.json`. hf_class: its entry in `architectures`. hf_names, gguf_names: canonical name
-    (see `ModelConfig.tensor_shapes`) to the file's name, `{i}` standing for the layer. gguf_name: its
-    `general.architecture`, None if GGUF has none of its own. gguf_interleaved: rows of q and k are interleaved for
-    rotary embedding of adjacent pairs; they are put back into half-split order at load, so that executors know only
-    one. harmless: patterns of tensors that a file may hold beyond those needed.
+    name: `model_type` in `config.json`. hf_class: its entry in `architectures`. hf_names, gguf_names:
+    canonical name (see `ModelConfig.tensor_shapes`) to the file's name, `{i}` standing for the layer.
+    gguf_name: its `general.architecture`, None if GGUF has none of its own. gguf_interleaved: rows of q and k
+    are interleaved for rotary embedding of adjacent pairs; they are put back into half-split order at load,
+    so that executors know only one. harmless: patterns of tensors that a file may hold beyond those needed.
     """
 
     name: str

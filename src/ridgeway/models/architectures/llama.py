@@ -1,4 +1,5 @@
-"""Llama (and SmolLM2, TinyLlama, ...): rotary scaling of Llama 3, biases where the configuration asks for them.
+"""Llama (and SmolLM2, TinyLlama, ...): rotary scaling of Llama 3, biases where the configuration asks for
+them.
 
 GGUF files of Mistral models call themselves `llama` too.
 """

@@ -1,7 +1,8 @@
-"""What the architectures of the Llama family share: names, and the reading of sizes, rotary embedding and windows.
+"""What the architectures of the Llama family share: names, and the reading of sizes, rotary embedding and
+windows.
 
-Sources: the configuration classes of transformers (`LlamaConfig` and its kin, versions 4 and 5) and the metadata keys
-of the GGUF specification.
+Sources: the configuration classes of transformers (`LlamaConfig` and its kin, versions 4 and 5) and the
+metadata keys of the GGUF specification.
 """
 
 import re
@@ -67,8 +68,8 @@ GGUF_NAMES: Names = {
 
 ROPE_FACTORS = "rope_freqs.weight"
 
-# Rotary frequencies that old checkpoints store though they follow from the configuration, and factors that GGUF files
-# store and that become a part of the configuration.
+# Rotary frequencies that old checkpoints store though they follow from the configuration, and factors that
+# GGUF files store and that become a part of the configuration.
 HARMLESS = (re.compile(r".*rotary_emb\.inv_freq"), re.compile(re.escape(ROPE_FACTORS)))
 
 
@@ -129,7 +130,9 @@ def qwen_windows(fields: Fields) -> tuple[int | None, ...]:
 
 
 def _hf_rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | None]:
-    """Base and scaling, as transformers 5 writes them (`rope_parameters`) or 4 (`rope_theta`, `rope_scaling`)."""
+    """Base and scaling, as transformers 5 writes them (`rope_parameters`) or 4 (`rope_theta`,
+    `rope_scaling`).
+    """
     theta = fields.number("rope_theta", 10000.0)
     where = fields
     rules = fields.section("rope_parameters") or fields.section("rope_scaling")
@@ -163,7 +166,9 @@ def _hf_rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | N
 def gguf_config(
     fields: Fields, tensors: TensorSource, *, qkv_bias: bool = False, qk_norm: bool = False
 ) -> ModelConfig:
-    """GGUF metadata as a `ModelConfig`; what neither it nor the architecture tells (biases, a tied head) tensors do."""
+    """GGUF metadata as a `ModelConfig`; what neither it nor the architecture tells (biases, a tied head)
+    tensors do.
+    """
     name = fields.text("general.architecture")
     shapes = tensors.shapes
     if f"{name}.expert_count" in fields and fields.integer(f"{name}.expert_count", least=0) > 0:

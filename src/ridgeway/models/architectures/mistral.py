@@ -1,4 +1,6 @@
-"""Mistral: Llama whose rows see a sliding window of positions, in every layer (or all, when the window is null)."""
+"""Mistral: Llama whose rows see a sliding window of positions, in every layer (or all, when the window is
+null).
+"""
 
 from ridgeway.models.architectures.architecture import Architecture
 from ridgeway.models.architectures.llama_family import HARMLESS, HF_NAMES, hf_config, hf_layers

@@ -1,4 +1,6 @@
-"""Qwen2 and Qwen2.5: Llama with biases of q, k and v, and a sliding window in the upper layers if switched on."""
+"""Qwen2 and Qwen2.5: Llama with biases of q, k and v, and a sliding window in the upper layers if switched
+on.
+"""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Qwen3: Llama with RMS norms of each head's q and k, heads of a size of their own, and no biases by default."""
+"""Qwen3: Llama with RMS norms of each head's q and k, heads of a size of their own, and no biases."""
 
 from functools import partial
 
