@@ -300,7 +300,7 @@ class CostModel:
         )
 
     def _uncorrected(self, cost: Cost) -> float:
-        """Overhead, plus the longer of traffic and products at the shares of typical rates that are reached."""
+        """Overhead, plus the longer of traffic and products, at the shares of typical rates reached."""
         machine = self.machine
         memory = cost.bytes / (_REACHED["memory"] * machine.typical_bandwidth(cost.working_set))
         compute = cost.flops / (_REACHED["compute"] * machine.peak(self.arithmetic).median)

@@ -47,7 +47,7 @@ class QueryShape:
         return cls(rows, entry.cached, len(query.read), query.visibility, positions, query.context)
 
     def seen(self, window: int | None = None) -> Seen:
-        """What rows see in a layer where they look back `window` positions, themselves included; None: all."""
+        """What rows see in a layer where they look back `window` positions, their own included; None: all."""
         if window is None:
             context = self._context_length()
             return Seen(context + self.rows, self.rows * context + self._own_pairs())
