@@ -63,7 +63,7 @@ class Card:
         report, plain = self.report, self._plain
         several = f", {plain.requests} at once" if plain.requests > 1 else ""
         bars = [
-            Bar("arithmetic alone", plain.arithmetic, style="blue"),
+            Bar("arithmetic alone", plain.arithmetic, self._headroom(plain), "blue"),
             Bar("memory, plain", plain.memory, f"<- the wall{several}", "yellow"),
         ]
         rate = report.decode_tokens_per_second
@@ -87,6 +87,11 @@ class Card:
     @property
     def _plain(self) -> Plain:
         return Plain.of(self.cost_model, self.report.main.requests, mean_context(self.report))
+
+    @staticmethod
+    def _headroom(plain: Plain) -> str:
+        ratio = plain.arithmetic / plain.memory
+        return f"{ratio:.0f}x the wall" if ratio >= 1.5 else ""
 
     def _title(self) -> Text:
         machine = self.cost_model.machine
@@ -136,7 +141,8 @@ class Card:
         there = elsewhere()
         yield (
             f"elsewhere: an 8B model in bf16 on an H100: wall {there.memory:.0f}, arithmetic "
-            f"{round(there.arithmetic, -2):,.0f} tok/s ({there.arithmetic / there.memory:.0f}x), from its data sheet"
+            f"{round(there.arithmetic, -2):,.0f} tok/s ({there.arithmetic / there.memory:.0f}x), "
+            f"by its data sheet"
         )
 
     def _each_stream(self) -> str:
@@ -159,7 +165,8 @@ class Card:
             "compute": f"the products take {arithmetic} of each, reading would take {memory}",
             "overhead": f"dispatching takes {_seconds(model.overhead)} of each, reading {memory}",
         }[phase.bound]
-        return f"intensity {cost.intensity:.1f} FLOP/B, ridge {self.report.ridge:.1f} -> {phase.bound}-bound: {reason}"
+        place = f"intensity {cost.intensity:.1f} FLOP/B, ridge {self.report.ridge:.1f}"
+        return f"{place} -> {phase.bound}-bound: {reason}"
 
     def _price(self) -> str:
         dollars = self.report.dollars_per_million_tokens
@@ -176,7 +183,7 @@ def _hanging(line: str, width: int) -> Text:
 
 
 def _rate(rate: float) -> str:
-    return f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"
+    return f"{rate:.1f}" if rate < 100 else f"{rate:,.0f}"
 
 
 def _interval(low: float, high: float) -> str:
