@@ -5,7 +5,7 @@ with the interval of the estimate.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from ridgeway.models.config import ModelConfig
@@ -81,9 +81,7 @@ def mean_context(report: RunReport) -> int:
     return (report.prompt_tokens + report.tokens // 2) // report.main.requests
 
 
-def advice(
-    report: RunReport, cost_model: CostModel, packed_bytes: Mapping[str, int] | None = None
-) -> list[Advice]:
+def advice(report: RunReport, cost_model: CostModel, packed_bytes: Mapping[str, int] | None = None) -> list[Advice]:
     """What would help, most helpful first; may be empty.
 
     packed_bytes: bytes of each tensor as the model's file packs it, if the executor may hold it otherwise.
@@ -93,7 +91,9 @@ def advice(
     found = []
     more = requests * _MORE_REQUESTS
     if report.kv_pool_fraction * _MORE_REQUESTS <= 1:
-        found.append(_gain(f"{more} requests at once", now, Plain.of(cost_model, more, context)))
+        gain = _gain(f"{more} requests at once", now, Plain.of(cost_model, more, context))
+        # More rows never make a step shorter, so the gain stays below the number of requests.
+        found.append(replace(gain, gain=min(gain.gain, _MORE_REQUESTS), high=min(gain.high, _MORE_REQUESTS)))
     packed = _packed(cost_model, packed_bytes)
     if packed is not None:
         then = Plain.of(packed, requests, context)
@@ -110,7 +110,7 @@ def elsewhere() -> Plain:
 
 
 def _packed(cost_model: CostModel, packed_bytes: Mapping[str, int] | None) -> CostModel | None:
-    """The same model held as its file packs it; None if that is how it is held."""
+    """The same model held as its file packs it, uncalibrated; None if that is how it is held."""
     if packed_bytes is None:
         return None
     config = cost_model.config
@@ -123,7 +123,6 @@ def _packed(cost_model: CostModel, packed_bytes: Mapping[str, int] | None) -> Co
         cost_model.machine,
         cost_model.overhead,
     )
-    packed.calibration = cost_model.calibration
     row = [QueryShape(1)]
     less = packed.count(row).weight_bytes < cost_model.count(row).weight_bytes
     return packed if less else None

@@ -295,9 +295,7 @@ class CostModel:
         """How many of the attention sublayers that run have each window."""
         if sublayers is None:
             return self._all_windows
-        return Counter(
-            window for window, run in zip(self.config.windows, sublayers[:, 0], strict=True) if run
-        )
+        return Counter(window for window, run in zip(self.config.windows, sublayers[:, 0], strict=True) if run)
 
     def _uncorrected(self, cost: Cost) -> float:
         """Overhead, plus the longer of traffic and products, at the shares of typical rates reached."""

@@ -22,9 +22,7 @@ def machine(name: str) -> Machine:
     Raises MachineError with the nearest names if there is none.
     """
     table = _table()
-    by_alias = {
-        _plain(alias): key for key, row in table.items() for alias in (key, row["name"], *row["aliases"])
-    }
+    by_alias = {_plain(alias): key for key, row in table.items() for alias in (key, row["name"], *row["aliases"])}
     key = by_alias.get(_plain(name))
     if key is None:
         raise MachineError(f"no machine is called {name!r}; {did_you_mean(name.lower(), table)}")

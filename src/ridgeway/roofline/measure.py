@@ -72,18 +72,14 @@ def measure_machine(progress: bool = True) -> Machine:
         for _ in range(_ROUNDS):
             for size, count in settings:
                 passes = max(1, _SAMPLE_BYTES // size)
-                reads[size, count] += [
-                    _read_rate(words[: size // 8], count, passes) for _ in range(_REPETITIONS)
-                ]
+                reads[size, count] += [_read_rate(words[: size // 8], count, passes) for _ in range(_REPETITIONS)]
                 advance(f"reading {_size(size)}")
             for n in _MATRIX_SIZES:
                 products += _matrix_rates(n)
                 advance("multiplying in fp32")
         call = _call_seconds()
         advance("calling")
-    points = tuple(
-        BandwidthPoint(*setting, max(rates), statistics.median(rates)) for setting, rates in reads.items()
-    )
+    points = tuple(BandwidthPoint(*setting, max(rates), statistics.median(rates)) for setting, rates in reads.items())
     largest = [point for point in points if point.working_set == sizes[-1]]
     blas = Peak(max(products), _upper_median(products), "fp32", f"{_MATRIX_SIZES[-1]}-wide products in NumPy")
     return Machine(

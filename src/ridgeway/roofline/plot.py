@@ -1,7 +1,6 @@
-"""The roofline as a picture: attainable FLOP/s over intensity, both logarithmic, and the runs as points under it
-(Williams, Waterman and Patterson 2009, "Roofline", Communications of the ACM 52(4)).
+"""The roofline as a picture: attainable FLOP/s over intensity, both logarithmic, and runs as points under it.
 
-Written out as SVG by hand, so it needs no library, scales, and is readable as text.
+After Williams, Waterman and Patterson (2009), "Roofline", Communications of the ACM 52(4). Written out as SVG by hand, so it needs no library, scales, and is readable as text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,8 +55,9 @@ def roofline_svg(
     title: str = "",
     working_set: int | None = None,
 ) -> str:
-    """An SVG document. working_set: bytes of a weight stream, whose read rate is the slant; None: main memory's.
+    """An SVG document.
 
+    working_set: bytes of a weight stream, whose read rate is the slant; None: main memory's.
     Raises MachineError if the machine has no rate for `arithmetic`.
     """
     peak = machine.compute(arithmetic)
@@ -97,9 +97,7 @@ def _frame(title: str, axes: _Axes) -> Iterator[str]:
         yield f"<path d='M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}' stroke='{_GRID}'/>"
         yield _label(_LEFT - 8, y + 4, _flops(10.0**decade), colour=_FAINT, anchor="end")
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    yield _label(
-        middle, _HEIGHT - 16, "arithmetic intensity (FLOPs per byte of memory traffic)", anchor="middle"
-    )
+    yield _label(middle, _HEIGHT - 16, "arithmetic intensity (FLOPs per byte of memory traffic)", anchor="middle")
 
 
 def _roof(machine: Machine, arithmetic: str, peak: float, bandwidth: float, axes: _Axes) -> Iterator[str]:
@@ -116,14 +114,13 @@ def _roof(machine: Machine, arithmetic: str, peak: float, bandwidth: float, axes
     across, down = axes.across(middle), axes.down(bandwidth * middle)
     slope = (axes.down(bandwidth * ridge) - axes.down(bandwidth * start)) / (x - axes.across(start))
     turn = f"rotate({_degrees(slope):.1f} {across:.1f} {down:.1f})"
-    memory = (
-        f"memory {bandwidth / 1e9:,.3g} GB/s" if bandwidth < 1e12 else f"memory {bandwidth / 1e12:.3g} TB/s"
-    )
-    yield _label(across, down - 8, memory, colour=_ROOF, anchor="middle", transform=turn)
+    rate = f"{bandwidth / 1e9:,.3g} GB/s" if bandwidth < 1e12 else f"{bandwidth / 1e12:.3g} TB/s"
+    said = f"memory {rate}, {machine.source}"
+    yield _label(across, down - 8, said, colour=_ROOF, anchor="middle", transform=turn)
 
 
 def _points(points: Sequence[Point], axes: _Axes) -> Iterator[str]:
-    """Labels stand right of their points, left of them near the right edge, and below one that would hide them."""
+    """Labels stand right of their points, left of them near the right edge, below one that would hide them."""
     taken: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda point: (point.intensity, point.rate)):
         x, y = axes.across(point.intensity), axes.down(point.rate)
