@@ -1,6 +1,7 @@
 """The offline API: the only place where model, executor, engine and cost model are wired together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, overload
@@ -28,7 +29,7 @@ from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.hardware import machine as machine_named
-from ridgeway.roofline.machine import Machine, this_machine
+from ridgeway.roofline.machine import Machine, remember, this_machine
 from ridgeway.roofline.report import StepReport
 
 Prompt = str | Sequence[int] | Mapping[str, Any]
@@ -45,7 +46,7 @@ class LLM:
     machine: whose ceilings judge the runs; None: this one's, measured once and remembered.
     max_rows, max_sequences: of one weight stream. prefix_caching: reuse K/V of equal beginnings of prompts.
 
-    After `generate`, `chat` or a finished `stream`, `steps` holds the report of every weight stream of that call.
+    After `generate`, `chat` or `stream`, `outputs` holds what came out and `steps` the report of every weight stream.
     """
 
     def __init__(
@@ -69,15 +70,20 @@ class LLM:
         self.cost_model = CostModel.of(self.model.config, self.executor, self.machine)
         if slots is None:
             slots = slots_that_fit(self.executor.slot_bytes, 64 * self.traits.max_positions)
-        self.engine = Engine(
-            self.executor, self.cost_model, slots, Limits(max_rows, max_sequences), prefix_caching
-        )
+        self.engine = Engine(self.executor, self.cost_model, slots, Limits(max_rows, max_sequences), prefix_caching)
         self.steps: list[StepReport] = []
+        self.outputs: list[RequestOutput] = []
         self._numbers = count()
 
     @property
     def traits(self) -> ModelTraits:
         return self.executor.traits
+
+    @property
+    def title(self) -> str:
+        """The model's name and precision, for people."""
+        named = self.model.precision in self.model.name
+        return self.model.name if named else f"{self.model.name} {self.model.precision}"
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -112,11 +118,9 @@ class LLM:
         MethodError before any work if one of them is bad; a request that fails later says so in its `error`.
         """
         requests = self._requests(prompts, _one_of(params, sampling_params), method)
-        outputs = {request.request_id: None for request in requests}
-        finished: dict[str, RequestOutput] = {}
-        for _ in self._run(requests, finished):
+        for _ in self._run(requests):
             pass
-        return [finished[name] for name in outputs]
+        return self.outputs
 
     def stream(
         self,
@@ -125,13 +129,13 @@ class LLM:
         *,
         method: Method | Sequence[Method] = None,
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
-    ) -> Iterator[Delta]:
+    ) -> Generator[Delta, None, None]:
         """Text and tokens as they come; `Delta.request_id` counts from the first prompt of this call as `...-0`.
 
         Leaving the iterator early aborts what is not finished.
         """
         requests = self._requests(prompts, _one_of(params, sampling_params), method)
-        return self._run(requests, {})
+        return self._run(requests)
 
     def chat(
         self,
@@ -181,9 +185,10 @@ class LLM:
         finally:
             self.engine.cache.release(table)
 
-    def _run(self, requests: list[Request], finished: dict[str, RequestOutput]) -> Iterator[Delta]:
-        """Step until `requests` are finished; collects their outputs on the way."""
-        self.steps = []
+    def _run(self, requests: list[Request]) -> Generator[Delta, None, None]:
+        """Step until `requests` are finished; their outputs and the steps' reports are kept on the way."""
+        self.steps, self.outputs = [], []
+        finished: dict[str, RequestOutput] = {}
         left = {request.request_id for request in requests}
         try:
             for request in requests:
@@ -197,7 +202,14 @@ class LLM:
                 yield from result.deltas
         finally:
             for name in left:
-                self.engine.abort(name)
+                aborted = self.engine.abort(name)
+                if aborted is not None:
+                    finished[name] = aborted
+            names = [request.request_id for request in requests]
+            self.outputs = [finished[name] for name in names if name in finished]
+            if self.cost_model.machine != self.machine:  # a step beat its floor: the ceiling was too low
+                self.machine = self.cost_model.machine
+                remember(self.machine)
 
     def _requests(
         self,
@@ -219,14 +231,16 @@ class LLM:
             if key not in made:
                 made[key] = make_method(how)
             tokenizer = self.model.tokenizer
-            skip = one.skip_special_tokens
+            new_text = None
+            if tokenizer is not None:
+                new_text = partial(tokenizer.stream, one.skip_special_tokens, after=ids)
             request = Request(
                 request_id=f"{call}-{place}",
                 prompt=ids,
                 params=one,
                 method=made[key],
                 prompt_text=text,
-                new_text=None if tokenizer is None else (lambda t=tokenizer, s=skip, i=ids: t.stream(s, after=i)),
+                new_text=new_text,
                 token_text=None if tokenizer is None else tokenizer.token_text,
             )
             self.engine.check_request(request)

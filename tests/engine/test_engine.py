@@ -158,9 +158,7 @@ def test_streamed_tokens_are_the_generated_ones():
         place = int(delta.request_id.split("-")[1])
         streamed.setdefault((place, delta.index), []).extend(delta.token_ids)
     assert streamed == {
-        (place, sample.index): sample.token_ids
-        for place, output in enumerate(expected)
-        for sample in output.outputs
+        (place, sample.index): sample.token_ids for place, output in enumerate(expected) for sample in output.outputs
     }
 
 
@@ -193,4 +191,6 @@ def test_log_probabilities_of_answer_and_prompt_are_the_models_own():
         assert found[token].logprob == pytest.approx(row[token], abs=1e-9)
         assert found[token].rank == (row > row[token]).sum() + 1
         assert {entry for entry in found if entry != token} <= set(np.argsort(-row)[:3])
-    assert answer.cumulative_logprob == pytest.approx(sum(p[t].logprob for p, t in zip(answer.logprobs, answer.token_ids, strict=True)))
+    assert answer.cumulative_logprob == pytest.approx(
+        sum(p[t].logprob for p, t in zip(answer.logprobs, answer.token_ids, strict=True))
+    )

@@ -131,9 +131,7 @@ class Denoise(DecodingMethod):
         positions = np.arange(start, start + len(tokens))
         masked = [row for row, token in enumerate(tokens) if token == traits.mask_id]
         read = Readout.of(masked, positions[masked], forbid=(traits.mask_id,), measures={"confidence"})
-        return Query(
-            ints(tokens), positions, Block(size), read if masked else NOTHING, parent=np.full(len(tokens), -1)
-        )
+        return Query(ints(tokens), positions, Block(size), read if masked else NOTHING, parent=np.full(len(tokens), -1))
 
     def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
         if not len(query.read):

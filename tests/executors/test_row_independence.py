@@ -45,8 +45,7 @@ def test_chunks_of_any_size_give_the_same_bits(executor):
     (whole,) = run(executor, entry(TOKENS, 0, 0))
     for size in (1, 7, 64, 149):
         parts = [
-            run(executor, entry(TOKENS[start : start + size], start, 300))[0]
-            for start in range(0, len(TOKENS), size)
+            run(executor, entry(TOKENS[start : start + size], start, 300))[0] for start in range(0, len(TOKENS), size)
         ]
         assert_array_equal(np.concatenate(parts), whole)
 

@@ -22,7 +22,7 @@ PROMPTS = [
     "import numpy as np\n\nx = np.",
     "The patient was admitted with",
     "In 1969, Apollo 11",
-    "\"I don't believe it,\" she said,",
+    '"I don\'t believe it," she said,',
     "Photosynthesis is the process by which",
     "# Installation\n\nTo install the package, run",
     "The quick brown fox",

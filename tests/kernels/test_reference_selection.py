@@ -103,9 +103,7 @@ def test_adjustments_divide_multiply_add_and_forbid():
 
 def test_measures_are_of_the_models_own_distribution():
     p = np.array([[0.5, 0.3, 0.2]])
-    read = Readout.of(
-        [0], [1], given=[2], top=2, measures={"logprob", "confidence", "margin", "entropy", "logits"}
-    )
+    read = Readout.of([0], [1], given=[2], top=2, measures={"logprob", "confidence", "margin", "entropy", "logits"})
     logits = np.log(p).astype(np.float32)
     found = answer(logits, batch_of(1, read, selection(1, temperature=0.0)))[0]
     assert found.tokens[0] == 0

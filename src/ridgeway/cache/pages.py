@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ridgeway.core.arrays import IntArray
 from ridgeway.cache.pool import PagePool
+from ridgeway.core.arrays import IntArray
 
 
 @dataclass

@@ -17,13 +17,11 @@ def chat(
     threads: options.Threads = None,
     system: str = typer.Option("", "--system", help="What the model is told before the conversation begins."),
 ) -> None:
-    """Talk with a model. Earlier turns are remembered, and their K/V are reused. Ctrl-D or /exit ends, /reset forgets."""
-    from ridgeway.cli.generation import Session, say
+    """Talk with a model. Earlier turns are remembered, their K/V reused. Ctrl-D or /exit ends, /reset forgets."""
+    from ridgeway.cli.generation import Session, one_line, say
 
     session = Session(model, executor, threads, method)
-    params = session.params(
-        max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed
-    )
+    params = session.params(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
     opening = [{"role": "system", "content": system}] if system else []
     messages = list(opening)
     say(f"{session.llm.model.name}: /reset forgets the conversation, /exit or Ctrl-D ends it")
@@ -43,4 +41,4 @@ def chat(
         messages.append({"role": "user", "content": text})
         run = session.generate(session.llm.chat_prompt(messages), params)
         messages.append({"role": "assistant", "content": run.text})
-        say(session.one_line(run))
+        say(one_line(run))

@@ -1,8 +1,14 @@
 """`ridgeway machine`: the ceilings, and where each comes from."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ridgeway.roofline.machine import Machine
 
 
 def machine(
@@ -32,7 +38,7 @@ def machine(
         console.print(part)
 
 
-def _tables(ceilings):  # type: ignore[no-untyped-def]
+def _tables(ceilings: "Machine") -> "Iterator[RenderableType]":
     """What to print, top to bottom."""
     from rich.table import Table
 
@@ -59,7 +65,10 @@ def _tables(ceilings):  # type: ignore[no-untyped-def]
     for arithmetic, peak in ceilings.peaks.items():
         accumulated = f" (sums in {peak.accumulate})" if peak.accumulate else ""
         rates.add_row(
-            arithmetic + accumulated, f"{peak.best / 1e9:,.0f}", f"{ceilings.ridge(arithmetic):.1f}", peak.source
+            arithmetic + accumulated,
+            f"{peak.best / 1e9:,.0f}",
+            f"{ceilings.ridge(arithmetic):.1f}",
+            peak.source,
         )
     yield ""
     yield rates

@@ -24,7 +24,14 @@ def methods(
 
         traits = load_model(model).config.traits
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("method", "what it does", "needs", "options", "text", *(["this model"] if traits else [])):
+    for heading in (
+        "method",
+        "what it does",
+        "needs",
+        "options",
+        "text",
+        *(["this model"] if traits else []),
+    ):
         table.add_column(heading)
     for name, method in METHODS.items():
         options = ", ".join(f"{key}={default}" if default else key for key, default in options_of(method).items())

@@ -23,13 +23,15 @@ Executor = Annotated[
     str, typer.Option("--executor", help="What computes: auto, or an executor's name, such as reference.")
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", help="Threads that compute; by default all cores this process may use.")
+    int | None,
+    typer.Option("--threads", help="Threads that compute; by default all cores this process may use."),
 ]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")]
 Temperature = Annotated[
     float | None,
     typer.Option(
-        "--temperature", help="0 always takes the likeliest token; by default the model's own setting, else 0.7."
+        "--temperature",
+        help="0 always takes the likeliest token; by default the model's own setting, else 0.7.",
     ),
 ]
 TopP = Annotated[float | None, typer.Option("--top-p", help="Sample from the likeliest tokens of this total share.")]
@@ -37,7 +39,8 @@ TopK = Annotated[int | None, typer.Option("--top-k", help="Sample from this many
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same text.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Give the prompt to the model as it is, without chat template.")]
 Price = Annotated[
-    float | None, typer.Option("--price", help="What the machine costs, in dollars per hour, for the cost per token.")
+    float | None,
+    typer.Option("--price", help="What the machine costs, in dollars per hour, for the cost per token."),
 ]
 
 DEFAULT_MODEL = "smollm2-135m"

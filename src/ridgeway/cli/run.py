@@ -30,17 +30,19 @@ def run(
     ] = None,
 ) -> None:
     """Generate text from a prompt, and show how far the run was from what this machine allows, and why."""
-    from ridgeway.cli.generation import Session
+    from ridgeway.cli.generation import Session, say, show_card, write_json
 
     session = Session(model, executor, threads, method)
-    params = session.params(
-        max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed
-    )
+    params = session.params(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
     text = _prompt(prompt)
-    run = session.generate(session.prompt_ids(text, raw), params, shown_prompt=text, text_to_stderr=json == "-")
-    session.show_card(run, price)
+    how = "greedy" if params.temperature == 0 else f"seed {params.seed}, temperature {params.temperature:g}"
+    say(f"> {text}    {how}")
+    run = session.generate(session.prompt_ids(text, raw), params, price, text_to_stderr=json == "-")
+    show_card(session, run)
     if json is not None:
-        session.write_json(run, json, price)
+        write_json(run.report, json)
+    if run.interrupted:
+        raise typer.Exit(130)
 
 
 def _prompt(prompt: str | None) -> str:

@@ -18,7 +18,7 @@ from ridgeway.core.traits import ModelTraits
 
 @dataclass(frozen=True)
 class Rows:
-    """How many rows a method has use for: at least `least`, at most `useful`, in steps of `multiple_of` above `least`."""
+    """How many rows a method has use for: from `least` to `useful`, in steps of `multiple_of`."""
 
     least: int
     useful: int
@@ -90,9 +90,7 @@ class Drafter(ABC):
     """Something that guesses the next tokens of sequences, to be verified by a method."""
 
     @abstractmethod
-    def propose(
-        self, sequences: Sequences[Sequence], depths: Sequences[int], streams: "Streams"
-    ) -> list[DraftTree]:
+    def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: "Streams") -> list[DraftTree]:
         """A tree of at most `depths[i]` tokens for each sequence (it may be empty)."""
 
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:  # noqa: B027

@@ -2,7 +2,7 @@
 
 The randomness of a sampled token is a function of (seed, sample, absolute position, purpose, token id): a counter-based
 generator has no state that a batch, a preemption or a rejected draft could disturb. A token is drawn by the Gumbel-max
-trick: the argmax of log-probability plus Gumbel noise is a sample of the distribution (Gumbel 1954; Maddison et al. 2014).
+trick: the argmax of log-probability plus Gumbel noise is a sample of the distribution (Maddison et al. 2014).
 So a method that verifies drafts draws, at each position, the very token that plain decoding would have drawn there.
 
 The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3).
@@ -65,11 +65,16 @@ def uniform(
     """
     words = philox((token, position, np.uint64(purpose), sample), seed)
     bits = (words[0] << np.uint64(21)) ^ (words[1] >> np.uint64(11))  # 53 bits
-    return (bits.astype(np.float64) + 0.5) * 2.0**-53
+    draws: DoubleArray = (bits.astype(np.float64) + 0.5) * 2.0**-53
+    return draws
 
 
 def gumbel(
-    seed: ArrayLike, sample: ArrayLike, position: ArrayLike, token: ArrayLike, purpose: Purpose = Purpose.TOKEN
+    seed: ArrayLike,
+    sample: ArrayLike,
+    position: ArrayLike,
+    token: ArrayLike,
+    purpose: Purpose = Purpose.TOKEN,
 ) -> DoubleArray:
     """Standard Gumbel noise for each token id; arguments as in `uniform`."""
     draws: DoubleArray = -np.log(-np.log(uniform(seed, sample, position, purpose, token)))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Logprob(NamedTuple):
-    """logprob: natural logarithm. rank: 1 for the likeliest token. decoded_token: its text, if there is a tokenizer."""
+    """logprob: natural logarithm. rank: 1 for the likeliest token. decoded_token: its text, if known."""
 
     logprob: float
     rank: int

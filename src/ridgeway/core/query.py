@@ -7,7 +7,7 @@ that use different methods share one batch.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class Query:
         assert rows > 0, "a query has at least one row"
         assert len(self.positions) == rows, (rows, len(self.positions))
         assert (self.parent < np.arange(rows)).all(), "a row's parent comes before it"
-        assert len(self.read) == 0 or (0 <= self.read.rows.min() and self.read.rows.max() < rows)
+        assert len(self.read) == 0 or (self.read.rows.min() >= 0 and self.read.rows.max() < rows)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -145,7 +145,7 @@ class Answer:
 
     def part(self, start: int, stop: int) -> "Answer":
         """The answer of read rows `start` to `stop - 1`."""
-        cut = {name: None if array is None else array[start:stop] for name, array in vars(self).items()}
+        cut: dict[str, Any] = {name: None if array is None else array[start:stop] for name, array in vars(self).items()}
         return Answer(**cut)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 from ridgeway.core.errors import RequestError
@@ -77,7 +77,12 @@ class SamplingParams:
             self.seed,
             "a whole number from 0 to 2**64 - 1, or None",
         )
-        _expect(_is_number(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        _expect(
+            _is_number(self.temperature) and self.temperature >= 0,
+            "temperature",
+            self.temperature,
+            "0 or more",
+        )
         _expect(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1")
         _expect(_is_number(self.min_p) and 0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1")
         for name in ("presence_penalty", "frequency_penalty"):
@@ -102,7 +107,7 @@ class SamplingParams:
             "token ids",
         )
         _expect(
-            all(token >= 0 and not value != value for token, value in self.logit_bias.items()),
+            all(token >= 0 and not isnan(value) for token, value in self.logit_bias.items()),
             "logit_bias",
             self.logit_bias,
             "numbers by token id",

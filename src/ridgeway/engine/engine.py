@@ -6,7 +6,7 @@ that request and no other.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -17,14 +17,14 @@ from ridgeway.core.errors import MethodError, RequestError, RidgewayError
 from ridgeway.core.executor import Executor
 from ridgeway.core.method import DraftTree
 from ridgeway.core.outputs import Delta, RequestOutput
-from ridgeway.core.query import Answer, Batch, Commit, Entry, Query, Readout
+from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
 from ridgeway.engine.sampling import selection_of
 from ridgeway.engine.scheduler import Grant, Limits, Scheduler
 from ridgeway.engine.stopping import AnswerText, accept
 from ridgeway.engine.streams import EngineStreams
-from ridgeway.roofline.cost import CostModel, QueryShape
+from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.report import StepReport
 
 PAGE_SIZE = 16
@@ -37,6 +37,11 @@ class Planned:
     running: Running
     query: Query
     method_reads: int
+
+    @property
+    def prefill_rows(self) -> int:
+        """Rows that predict what the prompt holds already."""
+        return int((self.query.positions < self.running.sequence.prompt_length - 1).sum())
 
 
 @dataclass
@@ -98,9 +103,7 @@ class Engine:
         siblings = None if self.prefix_caching else request.request_id
         samples: list[Running] = []
         for number in range(params.n):
-            sequence = Sequence(
-                request.request_id, number, request.prompt, params, seed, request.method, self.traits
-            )
+            sequence = Sequence(request.request_id, number, request.prompt, params, seed, request.method, self.traits)
             text = AnswerText(
                 request.new_text() if request.new_text else None,
                 params.stop_strings,
@@ -136,11 +139,9 @@ class Engine:
                 answers = self._one_by_one(planned)
             seconds = perf_counter() - start
             committed = sum(
-                self._commit(plan, answer)
-                for plan, answer in zip(planned, answers, strict=True)
-                if answer is not None
+                self._commit(plan, answer) for plan, answer in zip(planned, answers, strict=True) if answer is not None
             )
-            result.reports.append(self._report(planned, batch, committed, seconds))
+            self._report(batch, sum(plan.prefill_rows for plan in planned), committed, seconds)
         if not self.busy:
             self.check()
         return result
@@ -179,9 +180,7 @@ class Engine:
             )
         biased = [token for token in params.logit_bias if token >= self.traits.vocab_size]
         if biased:
-            raise RequestError(
-                f"request {name!r}: logit_bias names token {biased[0]}, outside the vocabulary"
-            )
+            raise RequestError(f"request {name!r}: logit_bias names token {biased[0]}, outside the vocabulary")
         refusal = request.method.refusal(self.traits)
         if refusal is not None:
             raise MethodError(f"method {request.method.name!r} cannot run this model: {refusal}")
@@ -234,6 +233,8 @@ class Engine:
             try:
                 with EngineStreams(self.executor, self.cache, [g.running for g in group]) as streams:
                     trees = drafter.propose(sequences, depths, streams)
+                for batch, seconds in streams.streams:
+                    self._report(batch, prefill_rows=0, committed=0, seconds=seconds)
             except Exception as error:
                 for grant in group:
                     self._fail(grant.running, error)
@@ -254,23 +255,13 @@ class Engine:
         """The query, reading also what the request wants to know of tokens' probabilities."""
         params, read = sequence.params, query.read
         if params.logprobs is not None:
-            measures = read.measures | {"logprob"}
-            read = Readout(
-                read.rows,
-                read.predicts,
-                read.sampled,
-                read.given,
-                max(read.top, params.logprobs),
-                read.forbid,
-                measures,
-            )
+            logprob: frozenset[Measure] = frozenset({"logprob"})
+            read = replace(read, top=max(read.top, params.logprobs), measures=read.measures | logprob)
         if params.prompt_logprobs is not None and sequence.sample == 0:
             rows = np.flatnonzero(query.positions + 1 < sequence.prompt_length)
             after = query.positions[rows] + 1
             given = [sequence.tokens[position] for position in after]
-            read = read.then(
-                Readout.of(rows, after, sampled=False, given=given, top=params.prompt_logprobs)
-            )
+            read = read.then(Readout.of(rows, after, sampled=False, given=given, top=params.prompt_logprobs))
         return query if read is query.read else query.reading(read)
 
     def _batch(self, planned: list[Planned]) -> Batch:
@@ -407,21 +398,24 @@ class Engine:
                 self.scheduler.remove(running)
                 self._emit(tracked, running, [])
 
-    def _report(self, planned: list[Planned], batch: Batch, committed: int, seconds: float) -> StepReport:
-        cost = self.cost_model.count([QueryShape.of(entry) for entry in batch.entries])
-        prompts = sum(
-            int((plan.query.positions < plan.running.sequence.prompt_length - 1).sum()) for plan in planned
+    def _report(self, batch: Batch, prefill_rows: int, committed: int, seconds: float) -> None:
+        """Judge a weight stream by the cost model, and let the cost model learn from it."""
+        cost = self.cost_model.count_batch(batch)
+        self._result.reports.append(
+            StepReport.of(
+                self.cost_model,
+                cost,
+                rows=batch.rows,
+                reads=batch.reads,
+                requests=len(batch.entries),
+                prefill_rows=prefill_rows,
+                committed=committed,
+                seconds=seconds,
+            )
         )
-        return StepReport.of(
-            self.cost_model,
-            cost,
-            rows=batch.rows,
-            reads=batch.reads,
-            requests=len(planned),
-            prefill_rows=prompts,
-            committed=committed,
-            seconds=seconds,
-        )
+        exceeded = self.cost_model.observe(cost, seconds)
+        if exceeded is not None:
+            self.cost_model.raise_ceilings(exceeded)
 
 
 def page_size_for(block_size: int | None) -> int:
@@ -429,5 +423,3 @@ def page_size_for(block_size: int | None) -> int:
     if block_size is None:
         return PAGE_SIZE
     return block_size * max(1, PAGE_SIZE // block_size)
-
-

@@ -122,9 +122,7 @@ class Tracked:
             given = Logprob(float(answer.given[row]), int(answer.given_ranks[row]), self._text_of(token))
             self.prompt_logprobs[position] = self._with_likeliest(answer, row, token, given, asked)
 
-    def _with_likeliest(
-        self, answer: Answer, row: int, token: int, chosen: Logprob, count: int
-    ) -> dict[int, Logprob]:
+    def _with_likeliest(self, answer: Answer, row: int, token: int, chosen: Logprob, count: int) -> dict[int, Logprob]:
         entry = {token: chosen}
         if count and answer.top_ids is not None and answer.top_logprobs is not None:
             for rank in range(min(count, answer.top_ids.shape[1])):

@@ -20,7 +20,9 @@ def selection_of(asked: Iterable[tuple[Sequence, Query]]) -> Selection:
     pairs = [(sequence, query) for sequence, query in asked if len(query.read)]
     counts = [len(query.read) for _, query in pairs]
 
-    def spread(values: list[float]) -> np.ndarray:  # one value for each sequence -> one for each of its read rows
+    def spread(
+        values: list[float],
+    ) -> np.ndarray:  # one value for each sequence -> one for each of its read rows
         return np.repeat(np.asarray(values, dtype=np.float64), counts)
 
     params = [sequence.params for sequence, _ in pairs]

@@ -55,9 +55,7 @@ class Scheduler:
         elif running in self.waiting:
             self.waiting.remove(running)
 
-    def schedule(
-        self, preempted: Callable[[Running], None], admitted: Callable[[Running, int], None]
-    ) -> list[Grant]:
+    def schedule(self, preempted: Callable[[Running], None], admitted: Callable[[Running, int], None]) -> list[Grant]:
         """Grants for the next weight stream; may be empty. `preempted` and `admitted` are told of what happens.
 
         A sequence that cannot even get its least rows with all other sequences preempted is given none; the engine

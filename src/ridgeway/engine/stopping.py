@@ -1,4 +1,4 @@
-"""When an answer ends: end tokens, stop tokens, stop strings, length. Applied token by token, whoever committed them."""
+"""When an answer ends: end tokens, stop tokens, stop strings, length. Applied token by token."""
 
 from dataclasses import dataclass
 
@@ -65,7 +65,7 @@ class AnswerText:
 
 
 def accept(sequence: Sequence, tokens: list[int], text: AnswerText) -> list[int]:
-    """The tokens, of those a method commits, that belong to the answer; sets the sequence's finish reason if it ends."""
+    """The tokens, of those a method commits, that belong to the answer; sets its finish reason if it ends."""
     params = sequence.params
     end_ids = () if params.ignore_eos else sequence.traits.end_ids
     accepted: list[int] = []

@@ -22,7 +22,7 @@ from ridgeway.engine.request import Running
 from ridgeway.engine.sampling import selection_of
 
 
-class OutOfPages(RidgewayError):
+class OutOfPagesError(RidgewayError):
     """The pool has no room for a fork; a drafter may go on without."""
 
 
@@ -60,7 +60,7 @@ class EngineStreams:
         self._forks.clear()
 
     def fork(self, sequence: Sequence) -> Fork:
-        """A view of `sequence` that can be written to. Raises OutOfPages."""
+        """A view of `sequence` that can be written to. Raises OutOfPagesError."""
         source, size = self._tables[sequence.key], self._cache.page_size
         whole = sequence.cached // size
         table = PageTable(scope=source.scope, pages=source.pages[:whole])
@@ -69,7 +69,7 @@ class EngineStreams:
         fork = Fork(sequence, table, list(sequence.tokens), sequence.cached)
         self._forks.append(fork)
         if not self._cache.reserve(table, sequence.cached + 1):
-            raise OutOfPages("no page is left for a draft's own K/V")
+            raise OutOfPagesError("no page is left for a draft's own K/V")
         if sequence.cached % size:
             rest = slice(whole * size, sequence.cached)
             theirs = self._cache.slots(source, sequence.cached)[rest]
@@ -84,7 +84,7 @@ class EngineStreams:
         assert len(forks) == len(queries), "views come from fork()"
         for fork, query in zip(forks, queries, strict=True):
             if not self._cache.reserve(fork.table, fork.cached + len(query)):
-                raise OutOfPages("no page is left for a draft's own K/V")
+                raise OutOfPagesError("no page is left for a draft's own K/V")
         entries = tuple(
             Entry(query, fork.cached, self._cache.slots(fork.table, fork.cached + len(query)))
             for fork, query in zip(forks, queries, strict=True)

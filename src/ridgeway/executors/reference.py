@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from ridgeway.core.arrays import FloatArray, IntArray
+from ridgeway.core.arrays import BoolArray, FloatArray, IntArray
 from ridgeway.core.query import Batch, Forward
 from ridgeway.core.traits import ModelTraits
 from ridgeway.kernels.reference.attention import attend
@@ -85,7 +85,12 @@ class ReferenceExecutor:
         return Forward(answer(self._logits(x, batch), batch))
 
     def _attention(
-        self, layer: int, x: FloatArray, angles: tuple[FloatArray, FloatArray], batch: Batch, seen: list
+        self,
+        layer: int,
+        x: FloatArray,
+        angles: tuple[FloatArray, FloatArray],
+        batch: Batch,
+        seen: list[BoolArray],
     ) -> FloatArray:
         config = self.config
         h = rms_norm(x, self._of(layer, "attn_norm"), config.rms_eps)
@@ -103,9 +108,7 @@ class ReferenceExecutor:
             rows = slice(start, start + len(entry.query))
             slots = entry.slots[entry.cached :]
             self._keys[layer, slots], self._values[layer, slots] = k[rows], v[rows]
-            mixed[rows] = attend(
-                q[rows], self._keys[layer], self._values[layer], entry, sees, config.windows[layer]
-            )
+            mixed[rows] = attend(q[rows], self._keys[layer], self._values[layer], entry, sees, config.windows[layer])
             start = rows.stop
         return self._project(layer, "o", mixed.reshape(len(x), -1))
 

@@ -1,9 +1,9 @@
 """For everyone who writes a decoding method: toy models, and the test of losslessness.
 
-    from ridgeway.testing import check_lossless
+from ridgeway.testing import check_lossless
 
-    def test_my_method_is_lossless():
-        check_lossless(Mine)
+def test_my_method_is_lossless():
+    check_lossless(Mine)
 """
 
 from ridgeway.testing.lossless import check_lossless

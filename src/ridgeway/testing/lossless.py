@@ -43,12 +43,17 @@ def check_lossless(
         _compare(plain[place].token_ids, found.outputs[0].token_ids, f"alone, {one}", found.error)
 
     mixed = llm.generate(
-        asked + asked, wanted_params + wanted_params, method=[method] * len(jobs) + [Autoregressive()] * len(jobs)
+        asked + asked,
+        wanted_params + wanted_params,
+        method=[method] * len(jobs) + [Autoregressive()] * len(jobs),
     )
     for place, found in enumerate(mixed):
         expected = plain[place % len(jobs)].token_ids
         _compare(
-            expected, found.outputs[0].token_ids, f"in a mixed batch, {wanted_params[place % len(jobs)]}", found.error
+            expected,
+            found.outputs[0].token_ids,
+            f"in a mixed batch, {wanted_params[place % len(jobs)]}",
+            found.error,
         )
 
     if llm_again is None and llm.model.name.startswith("toy"):

@@ -9,7 +9,6 @@ from ridgeway.llm import LLM
 from ridgeway.models.config import ModelConfig
 from ridgeway.models.model import Model
 from ridgeway.quant.tensor import Tensor
-from ridgeway.roofline.hardware import machine as machine_named
 
 _CONFIG = ModelConfig(
     architecture="llama",
@@ -41,9 +40,7 @@ def toy_model(config: ModelConfig | None = None, seed: int = 0, sharpness: float
         kind = name.rsplit(".", 1)[-1]
         if kind.endswith("norm"):
             values = 1 + 0.1 * generator.standard_normal(shape)
-        elif kind == "embed" and config.tied_head:
-            values = sharpness * generator.standard_normal(shape) / np.sqrt(config.hidden)
-        elif kind == "head":
+        elif kind == "head" or (kind == "embed" and config.tied_head):
             values = sharpness * generator.standard_normal(shape) / np.sqrt(config.hidden)
         elif kind == "embed":
             values = generator.standard_normal(shape)
@@ -53,7 +50,7 @@ def toy_model(config: ModelConfig | None = None, seed: int = 0, sharpness: float
     return Model(name=f"toy-{config.architecture}", config=config, tensors=tensors)
 
 
-def toy_llm(model: Model | None = None, **options: Any) -> LLM:
+def toy_llm(model: Model | str | None = None, **options: Any) -> LLM:
     """An `LLM` of a toy model, judged by a machine from the data sheets so that nothing has to be measured."""
-    options = {"machine": machine_named("h100"), "slots": 4096, "executor": "reference"} | options
-    return LLM(model or toy_model(), **options)
+    settings: dict[str, Any] = {"machine": "h100", "slots": 4096, "executor": "reference"} | options
+    return LLM(model or toy_model(), **settings)

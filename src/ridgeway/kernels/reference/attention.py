@@ -48,8 +48,7 @@ def attend(
         mass = mass * shrink + weights.sum(axis=-1, keepdims=True)
         mixed = mixed * shrink + np.matmul(weights, np.ascontiguousarray(v))
         peak = new_peak
-    attended: FloatArray = (mixed / mass).reshape(rows, heads, head_dim)
-    return attended
+    return np.asarray((mixed / mass).reshape(rows, heads, head_dim), dtype=np.float32)
 
 
 def _key_lists(entry: Entry, sees: BoolArray) -> tuple[IntArray, IntArray]:

@@ -18,7 +18,7 @@ def linear(x: FloatArray, weight: FloatArray, bias: FloatArray | None = None) ->
 
 def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
     """Root-mean-square norm over the last axis (Zhang and Sennrich 2019, eq. 4)."""
-    mean_square = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
+    mean_square: FloatArray = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
     normed: FloatArray = x / np.sqrt(mean_square + np.float32(eps)) * weight
     return normed
 

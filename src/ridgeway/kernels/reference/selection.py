@@ -6,6 +6,8 @@ the nucleus (Holtzman et al. 2020), and take the argmax of what is left plus Gum
 Ties go to the lowest id everywhere.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray, ints
@@ -151,7 +153,7 @@ def _measure(logits: FloatArray, tokens: IntArray, read: Readout) -> Answer:
     log_probability = exact - np.log(np.exp(exact).sum(axis=-1, keepdims=True))
     probability = np.exp(log_probability)
     chosen = np.take_along_axis(log_probability, tokens[:, None], axis=-1)[:, 0]
-    result = {"tokens": tokens}
+    result: dict[str, Any] = {"tokens": tokens}
     if "logprob" in wants:
         result |= {"logprobs": chosen, "ranks": _ranks(log_probability, chosen)}
     if asks_given:
