@@ -1,4 +1,6 @@
-"""Writes the golden Hugging Face checkpoints as GGUF files, with the `gguf` package and the converter's conventions."""
+"""Writes the golden Hugging Face checkpoints as GGUF files, with the `gguf` package and the converter's
+conventions.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,8 @@ def write_gguf(
     packed: dict[str, gguf.GGMLQuantizationType] | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Path:
-    """A GGUF file of a golden checkpoint. tensors: instead of its own. packed: types by GGUF name, F32 for the rest.
-    metadata: further keys (text, int, float, bool or list); None leaves a key out.
+    """A GGUF file of a golden checkpoint. tensors: instead of its own. packed: types by GGUF name, F32 for
+    the rest. metadata: further keys (text, int, float, bool or list); None leaves a key out.
     """
     config = read_json(GOLDEN / golden / "config.json")
     name = config["model_type"]
@@ -87,8 +89,7 @@ def write_gguf(
 def same_weights(one: Model, other: Model) -> bool:
     """Whether two models have the same tensors, value for value."""
     return one.tensors.keys() == other.tensors.keys() and all(
-        np.array_equal(tensor.dequantize(), other.tensors[name].dequantize())
-        for name, tensor in one.tensors.items()
+        np.array_equal(tensor.dequantize(), other.tensors[name].dequantize()) for name, tensor in one.tensors.items()
     )
 
 

@@ -120,9 +120,7 @@ def test_qwen_windows_are_those_of_transformers(name: str, more: dict[str, Any])
     from transformers import Qwen2Config, Qwen3Config
 
     theirs = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}[name](**SIZES, **more)
-    expected = tuple(
-        theirs.sliding_window if kind == "sliding_attention" else None for kind in theirs.layer_types
-    )
+    expected = tuple(theirs.sliding_window if kind == "sliding_attention" else None for kind in theirs.layer_types)
     assert config(name, **more).windows == expected
 
 

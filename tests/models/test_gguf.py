@@ -60,7 +60,9 @@ def test_rows_of_q_and_k_are_put_back_in_order_without_unpacking_them(tmp_path: 
 
 
 def test_rope_factors_in_the_file_become_part_of_the_configuration(tmp_path: Path) -> None:
-    """Llama 3's scaling, which a folder states as a rule and a GGUF file as factors, gives the same frequencies."""
+    """Llama 3's scaling, which a folder states as a rule and a GGUF file as factors, gives the same
+    frequencies.
+    """
     folder = load_model(GOLDEN / "llama3_rope")
     plain = folder.config.rope_theta ** -(np.arange(0, 16, 2) / 16)
     factors = (plain / rope_frequencies(folder.config)).astype(np.float32)
@@ -92,9 +94,7 @@ def test_a_vocabulary_of_50_000_tokens_is_parsed_in_a_fraction_of_a_second(tmp_p
 def test_an_unsupported_tensor_type_is_named_with_the_supported_ones(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf", "llama_tied")
     _patch_tensor(path, "blk.0.attn_q.weight", type=12)
-    with pytest.raises(
-        ModelError, match=r"blk\.0\.attn_q\.weight has type Q4_K.*supported: F32, F16, BF16, Q4_0"
-    ):
+    with pytest.raises(ModelError, match=r"blk\.0\.attn_q\.weight has type Q4_K.*supported: F32, F16, BF16, Q4_0"):
         load_model(path)
 
 

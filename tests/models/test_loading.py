@@ -94,9 +94,7 @@ def test_a_missing_tensor_is_named_with_its_shape(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(
-        ModelError, match=r"model\.layers\.1\.mlp\.up_proj\.weight is missing; .* \(128, 64\)"
-    ):
+    with pytest.raises(ModelError, match=r"model\.layers\.1\.mlp\.up_proj\.weight is missing; .* \(128, 64\)"):
         load_model(folder)
 
 
@@ -218,8 +216,6 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(monkeypatch: pytest.Mon
         raise ConnectionError("no route to host\nand a long story")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    with pytest.raises(
-        ModelError, match=r"^org/model: cannot be fetched .* no route to host \(no folder"
-    ) as caught:
+    with pytest.raises(ModelError, match=r"^org/model: cannot be fetched .* no route to host \(no folder") as caught:
         load_model("org/model")
     assert "\n" not in str(caught.value)

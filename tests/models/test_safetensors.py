@@ -40,7 +40,7 @@ def test_a_tensor_of_another_type_is_refused_only_when_it_is_needed(tmp_path: Pa
     [
         ({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 17]}}, "which has 16 bytes"),
         ({"a": {"dtype": "F32", "shape": [4], "data_offsets": [8, 4]}}, "should lie at bytes 8 to 4"),
-        ({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 16]}}, "tensor a has 16 bytes, which is not what F32"),
+        ({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 16]}}, "a has 16 bytes, which is not what F32"),
         ({"a": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 16]}}, "not what F32 of shape"),
         ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 16]}}, "no valid shape"),
         ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, "no valid shape"),

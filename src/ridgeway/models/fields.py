@@ -35,9 +35,7 @@ class Fields:
         shown = _short.repr(self.values.get(name))
         return ModelError(self.source, f"{self._prefix}{name} is {shown}; expected {expected}")
 
-    def integer(
-        self, name: str, default: int | None = None, *, least: int = 1, most: int = _INT32_MOST
-    ) -> int:
+    def integer(self, name: str, default: int | None = None, *, least: int = 1, most: int = _INT32_MOST) -> int:
         value = self._value(name, default, "an integer")
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self.wrong(name, f"an integer from {least} to {most}")
@@ -76,9 +74,7 @@ class Fields:
             return ()
         value = self.values[name]
         listed = list(value) if isinstance(value, list | tuple) else [value]
-        if any(
-            isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < below for item in listed
-        ):
+        if any(isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < below for item in listed):
             raise self.wrong(name, f"token ids from 0 to {below - 1}")
         return tuple(dict.fromkeys(listed))
 

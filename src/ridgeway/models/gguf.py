@@ -40,9 +40,7 @@ _SCALARS = {
     12: "<f8",
 }
 _LEAST_ENTRY_BYTES = 8 + 4 + 1  # a key's length, a type, the smallest value
-_LEAST_TENSOR_BYTES = (
-    8 + 4 + 8 + 4 + 8
-)  # a name's length, the number of dimensions, one of them, a type, an offset
+_LEAST_TENSOR_BYTES = 8 + 4 + 8 + 4 + 8  # a name's length, the number of dimensions, one of them, a type, an offset
 _MOST_DIMENSIONS = 4
 _MOST_ALIGNMENT = 1 << 20
 _OTHER_TYPES = {
@@ -152,9 +150,7 @@ class _Parser:
 
     def _numbers(self, type: int, count: int, key: str) -> np.ndarray[Any, Any]:
         if type not in _SCALARS:
-            raise self._broken(
-                f"metadata key {key!r} has value type {type}; expected a number, a string or an array"
-            )
+            raise self._broken(f"metadata key {key!r} has value type {type}; expected a number, a string or an array")
         dtype = np.dtype(_SCALARS[type])
         self._need(count * dtype.itemsize, f"the {count} values of {key!r}")
         values = np.frombuffer(self._content, dtype, count, self._at).copy()
@@ -186,9 +182,7 @@ class _Parser:
             name = self._string("a tensor's name")
             dimensions = self._u32(name)
             if not 1 <= dimensions <= _MOST_DIMENSIONS:
-                raise self._broken(
-                    f"tensor {name} has {dimensions} dimensions; expected 1 to {_MOST_DIMENSIONS}"
-                )
+                raise self._broken(f"tensor {name} has {dimensions} dimensions; expected 1 to {_MOST_DIMENSIONS}")
             shape = tuple(self._u64(name) for _ in range(dimensions))[::-1]
             described.append((name, shape, self._u32(name), self._u64(name)))
         return described
@@ -200,18 +194,14 @@ class _Parser:
             raise self._broken(f"general.alignment is {alignment!r}; expected a power of two, 8 or more")
         return int(alignment)
 
-    def _placed(
-        self, described: list[tuple[str, tuple[int, ...], int, int]], alignment: int
-    ) -> dict[str, _Entry]:
+    def _placed(self, described: list[tuple[str, tuple[int, ...], int, int]], alignment: int) -> dict[str, _Entry]:
         base = -(-self._at // alignment) * alignment
         entries: dict[str, _Entry] = {}
         for name, shape, type, offset in described:
             if name in entries:
                 raise self._broken(f"tensor {name} appears twice")
             if offset % alignment:
-                raise self._broken(
-                    f"tensor {name} starts at offset {offset}; expected a multiple of {alignment}"
-                )
+                raise self._broken(f"tensor {name} starts at offset {offset}; expected a multiple of {alignment}")
             format = BY_GGUF_TYPE.get(type)
             if format is not None and (not all(shape) or shape[-1] % format.block):
                 raise self._broken(

@@ -86,9 +86,7 @@ def _byte_level(
     name = fields.text(_KEY + "pre", "default")
     rule = PRE_TOKENIZERS.get(name)
     if rule is None:
-        raise ModelError(
-            fields.source, f"pre-tokenizer {name!r} is not known; {did_you_mean(name, PRE_TOKENIZERS)}"
-        )
+        raise ModelError(fields.source, f"pre-tokenizer {name!r} is not known; {did_you_mean(name, PRE_TOKENIZERS)}")
     merges = _strings(fields, _KEY + "merges")
     pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
     vocab = {token: id for id, token in enumerate(tokens)}
@@ -108,9 +106,7 @@ def _sentencepiece(
 
     scores = fields.values.get(_KEY + "scores")
     if not isinstance(scores, np.ndarray) or scores.shape != (len(tokens),) or np.isnan(scores).any():
-        raise ModelError(
-            fields.source, f"{_KEY}scores: expected a number for each of the {len(tokens)} tokens"
-        )
+        raise ModelError(fields.source, f"{_KEY}scores: expected a number for each of the {len(tokens)} tokens")
     unknown = _id(fields, "unknown_token_id", len(tokens))
     vocab = {token: id for id, token in enumerate(tokens)}
     model = models.BPE(
@@ -162,9 +158,7 @@ def _add_special(backend: "tokenizers.Tokenizer", tokens: list[str], types: "np.
     backend.add_tokens(added(_USER_DEFINED))
 
 
-def _surround(
-    backend: "tokenizers.Tokenizer", special: dict[str, str], fields: Fields, adds_bos: bool
-) -> None:
+def _surround(backend: "tokenizers.Tokenizer", special: dict[str, str], fields: Fields, adds_bos: bool) -> None:
     """Put beginning and end of text around what is encoded, where metadata or the family want them."""
     from tokenizers.processors import TemplateProcessing
 

@@ -58,14 +58,10 @@ def load_model(argument: str | Path, *, progress: bool = True) -> Model:
     if path.is_dir():
         return load_folder(path)
     if path.suffix in _PICKLES:
-        raise ModelError(
-            path, "pickled checkpoints can run code and are never loaded; expected safetensors or GGUF"
-        )
+        raise ModelError(path, "pickled checkpoints can run code and are never loaded; expected safetensors or GGUF")
     if path.is_file():
         if path.suffix == ".safetensors":
-            raise ModelError(
-                path, f"is a part of a checkpoint; give its folder, {path.parent}, with its config.json"
-            )
+            raise ModelError(path, f"is a part of a checkpoint; give its folder, {path.parent}, with its config.json")
         return load_gguf(path)
     if HUB_ID.fullmatch(text) and not text.endswith(".gguf") and isinstance(argument, str):
         return replace(load_folder(download(text, progress=progress)), name=text.split("/")[1], source=text)
@@ -90,9 +86,7 @@ def load_gguf(path: Path) -> Model:
         config=replace(config, end_ids=end_ids_of_gguf(fields, config.vocab_size)),
         tensors=tensors,
         tokenizer=tokenizer_of_gguf(fields),
-        generation={
-            ours: file.metadata[theirs] for theirs, ours in _GGUF_SAMPLING.items() if theirs in file.metadata
-        },
+        generation={ours: file.metadata[theirs] for theirs, ours in _GGUF_SAMPLING.items() if theirs in file.metadata},
         source=str(path),
     )
     return replace(model, name=re.sub(rf"[.-]{model.precision}$", "", path.stem, flags=re.IGNORECASE))
@@ -135,9 +129,7 @@ class SafetensorsFolder:
                 if index is not None and index.get(name) != path.name:
                     continue
                 if name in self._owners:
-                    raise ModelError(
-                        folder, f"tensor {name} is in {self._owners[name].path.name} and in {path.name}"
-                    )
+                    raise ModelError(folder, f"tensor {name} is in {self._owners[name].path.name} and in {path.name}")
                 self._owners[name], self._shapes[name] = file, shape
 
     @property
@@ -158,9 +150,7 @@ def _index(folder: Path) -> Mapping[str, str] | None:
         raise ModelError(path, "has no weight_map")
     for name, file in files.items():
         if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
-            raise ModelError(
-                path, f"says that tensor {name} is in {file!r}; expected a safetensors file beside it"
-            )
+            raise ModelError(path, f"says that tensor {name} is in {file!r}; expected a safetensors file beside it")
     return files
 
 
@@ -199,9 +189,7 @@ def _bind(
     if config.tied_head:
         used.add(names["head"])  # many checkpoints store the embedding a second time under this name
     strange = [
-        name
-        for name in shapes
-        if name not in used and not any(p.fullmatch(name) for p in architecture.harmless)
+        name for name in shapes if name not in used and not any(p.fullmatch(name) for p in architecture.harmless)
     ]
     if strange:
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""

@@ -61,9 +61,7 @@ class SafetensorsFile:
                 f"tensor {name} has type {entry.dtype}; supported: {', '.join(_FORMATS)}",
             )
         rows = prod(entry.shape[:-1])
-        return Tensor(
-            canonical or name, format, entry.shape, self._bytes[entry.start : entry.stop].reshape(rows, -1)
-        )
+        return Tensor(canonical or name, format, entry.shape, self._bytes[entry.start : entry.stop].reshape(rows, -1))
 
 
 def read_safetensors(path: str | Path) -> SafetensorsFile:
@@ -81,14 +79,10 @@ def read_safetensors(path: str | Path) -> SafetensorsFile:
 
 def _entries(path: Path, content: mmap.mmap) -> dict[str, _Entry]:
     if content[:4] == _ZIP or (content[:2] in _PICKLE_PROTOCOLS and content[8:9] != b"{"):
-        raise ModelError(
-            path, "is a pickled checkpoint, which can run code and is never loaded; expected safetensors"
-        )
+        raise ModelError(path, "is a pickled checkpoint, which can run code and is never loaded; expected safetensors")
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(_MOST_HEADER_BYTES, len(content) - 8):
-        raise _broken(
-            path, f"its header should take {length} bytes, but the file ends at byte {len(content)}"
-        )
+        raise _broken(path, f"its header should take {length} bytes, but the file ends at byte {len(content)}")
     try:
         header = json.loads(content[8 : 8 + length], object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
@@ -117,9 +111,7 @@ def _entry(path: Path, name: str, value: Any, base: int, size: int) -> _Entry:
             f"which has {size - base} bytes; is the download complete?",
         )
     if dtype in _FORMATS and _FORMATS[dtype].nbytes(prod(shape)) != stop - start:
-        raise _broken(
-            path, f"tensor {name} has {stop - start} bytes, which is not what {dtype} of shape {shape} takes"
-        )
+        raise _broken(path, f"tensor {name} has {stop - start} bytes, which is not what {dtype} of shape {shape} takes")
     return _Entry(tuple(shape), dtype, base + start, base + stop)
 
 

@@ -77,9 +77,7 @@ class DetokenizerStream:
     Bytes that cannot become a character show as U+FFFD as soon as that is certain.
     """
 
-    def __init__(
-        self, token_bytes: TokenBytes, skip_special_tokens: bool = True, after: Iterable[int] = ()
-    ) -> None:
+    def __init__(self, token_bytes: TokenBytes, skip_special_tokens: bool = True, after: Iterable[int] = ()) -> None:
         self._bytes = token_bytes
         self._skipped = token_bytes.skipped if skip_special_tokens else frozenset()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -92,8 +92,8 @@ class Tokenizer:
         """
         try:
             ids: list[int] = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
-        except UnicodeEncodeError as error:
-            raise RequestError(f"the prompt is not valid Unicode: {error}") from error
+        except TypeError as error:  # what the library raises for half of a surrogate pair
+            raise RequestError("the prompt is not valid Unicode text") from error
         return ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
@@ -126,9 +126,7 @@ class Tokenizer:
         Raises RequestError if there is no template, or if it refuses the conversation.
         """
         if self._template is None:
-            raise RequestError(
-                "this model has no chat template: give plain text (with the command line: --raw)"
-            )
+            raise RequestError("this model has no chat template: give plain text (with the command line: --raw)")
         return self._template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
 
     def chat_ids(
@@ -182,14 +180,11 @@ def _spelling(decoder: Any, source: str) -> tuple[Spell, bool]:
         return spell_byte_level, False
     if kinds and set(kinds) <= {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"}:
         dropping = any(
-            (kind == "Strip" and step.get("start"))
-            or (kind == "Metaspace" and step.get("prepend_scheme") != "never")
+            (kind == "Strip" and step.get("start")) or (kind == "Metaspace" and step.get("prepend_scheme") != "never")
             for kind, step in zip(kinds, steps, strict=True)
         )
         return spell_sentencepiece, dropping
-    raise ModelError(
-        source, f"decoder {'+'.join(map(str, kinds)) or 'none'}; expected byte-level or sentencepiece"
-    )
+    raise ModelError(source, f"decoder {'+'.join(map(str, kinds)) or 'none'}; expected byte-level or sentencepiece")
 
 
 def _content(token: Any) -> str | None:
@@ -211,7 +206,5 @@ def _template_of(folder: Path, config: Fields) -> str | None:
         named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
         template = named.get("default")
     if template is not None and not isinstance(template, str):
-        raise config.wrong(
-            "chat_template", "a text, or a list of objects with name and template, one called default"
-        )
+        raise config.wrong("chat_template", "a text, or a list of objects with name and template, one called default")
     return template

@@ -41,9 +41,7 @@ def architecture_of_gguf(fields: Fields) -> Architecture:
     for architecture in ARCHITECTURES:
         if architecture.gguf_name == name:
             return architecture
-    raise ModelError(
-        fields.source, f"architecture {name!r} is not supported; supported: {_known('gguf_name')}"
-    )
+    raise ModelError(fields.source, f"architecture {name!r} is not supported; supported: {_known('gguf_name')}")
 
 
 def _known(attribute: str) -> str:

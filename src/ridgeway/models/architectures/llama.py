@@ -12,9 +12,7 @@ from ridgeway.models.fields import Fields
 
 def _config(fields: Fields) -> ModelConfig:
     bias = fields.flag("attention_bias", False)
-    return hf_config(
-        fields, "llama", qkv_bias=bias, output_bias=bias, mlp_bias=fields.flag("mlp_bias", False)
-    )
+    return hf_config(fields, "llama", qkv_bias=bias, output_bias=bias, mlp_bias=fields.flag("mlp_bias", False))
 
 
 ARCHITECTURE = Architecture(

@@ -163,9 +163,7 @@ def _hf_rope(fields: Fields, max_positions: int) -> tuple[float, RopeScaling | N
     return theta, scaling
 
 
-def gguf_config(
-    fields: Fields, tensors: TensorSource, *, qkv_bias: bool = False, qk_norm: bool = False
-) -> ModelConfig:
+def gguf_config(fields: Fields, tensors: TensorSource, *, qkv_bias: bool = False, qk_norm: bool = False) -> ModelConfig:
     """GGUF metadata as a `ModelConfig`; what neither it nor the architecture tells (biases, a tied head)
     tensors do.
     """
@@ -210,13 +208,9 @@ def gguf_config(
     return config
 
 
-def _gguf_rope_factors(
-    fields: Fields, name: str, tensors: TensorSource, head_dim: int
-) -> tuple[float, ...] | None:
+def _gguf_rope_factors(fields: Fields, name: str, tensors: TensorSource, head_dim: int) -> tuple[float, ...] | None:
     kind = fields.text(f"{name}.rope.scaling.type", "none")
-    stretch = fields.number(f"{name}.rope.scaling.factor", 1.0) * fields.number(
-        f"{name}.rope.scale_linear", 1.0
-    )
+    stretch = fields.number(f"{name}.rope.scaling.factor", 1.0) * fields.number(f"{name}.rope.scale_linear", 1.0)
     if kind not in ("none", "linear") or stretch != 1.0:
         raise ModelError(
             fields.source,
@@ -226,9 +220,7 @@ def _gguf_rope_factors(
         return None
     shape = tensors.shapes[ROPE_FACTORS]
     if shape != (head_dim // 2,):
-        raise ModelError(
-            fields.source, f"tensor {ROPE_FACTORS} has shape {shape}; expected ({head_dim // 2},)"
-        )
+        raise ModelError(fields.source, f"tensor {ROPE_FACTORS} has shape {shape}; expected ({head_dim // 2},)")
     factors = tensors.read(ROPE_FACTORS).dequantize()
     if not np.all(np.isfinite(factors) & (factors > 0)):
         raise ModelError(fields.source, f"tensor {ROPE_FACTORS} holds values that are not positive numbers")
