@@ -73,6 +73,18 @@ def test_a_checkpoint_that_says_not_to_sample_has_no_sampling_settings(folder: P
     assert load_model(folder).generation == {}
 
 
+def test_a_sampling_setting_that_is_no_number_is_refused(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": "hot"}))
+    with pytest.raises(ModelError, match=r"generation_config\.json: temperature is 'hot'; expected a number"):
+        load_model(folder)
+
+
+def test_a_gguf_file_may_bring_its_sampling_settings(tmp_path: Path) -> None:
+    metadata = {"general.sampling.temp": 0.25, "general.sampling.top_k": 20}
+    model = load_model(write_gguf(tmp_path / "m.gguf", "llama_tied", metadata=metadata))
+    assert model.generation == {"temperature": 0.25, "top_k": 20}
+
+
 def test_end_ids_of_a_gguf_chat_model_include_its_control_tokens_that_end_a_turn(tmp_path: Path) -> None:
     tokens = [f"<{i}>" for i in range(318)] + ["<|im_end|>", "<|eot_id|>"]
     types = [1] * 318 + [3, 1]  # only the first is declared as control token

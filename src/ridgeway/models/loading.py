@@ -35,7 +35,7 @@ _WHAT_WOULD_DO = (
 )
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _INTERLEAVED = ("q", "k", "q_bias", "k_bias")
-_SAMPLING = {"temperature", "top_p", "top_k", "min_p", "repetition_penalty"}
+_HF_SAMPLING = {name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
 _GGUF_SAMPLING = {
     "general.sampling.temp": "temperature",
     "general.sampling.top_p": "top_p",
@@ -86,7 +86,7 @@ def load_gguf(path: Path) -> Model:
         config=replace(config, end_ids=end_ids_of_gguf(fields, config.vocab_size)),
         tensors=tensors,
         tokenizer=tokenizer_of_gguf(fields),
-        generation={ours: file.metadata[theirs] for theirs, ours in _GGUF_SAMPLING.items() if theirs in file.metadata},
+        generation=_sampling(fields, _GGUF_SAMPLING),
         source=str(path),
     )
     return replace(model, name=re.sub(rf"[.-]{model.precision}$", "", path.stem, flags=re.IGNORECASE))
@@ -111,7 +111,7 @@ def load_folder(folder: Path) -> Model:
         config=replace(config, end_ids=tuple(dict.fromkeys(ends))),
         tensors=tensors,
         tokenizer=Tokenizer.from_folder(folder),
-        generation=_sampling(generation),
+        generation=_sampling(generation, _HF_SAMPLING),
         source=str(folder),
     )
 
@@ -211,8 +211,12 @@ def _half_split(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
     return tensor.reordered(rows.reshape(heads, config.head_dim // 2, 2).swapaxes(1, 2).reshape(-1))
 
 
-def _sampling(generation: Fields) -> dict[str, Any]:
+def _sampling(fields: Fields, names: Mapping[str, str]) -> dict[str, Any]:
     """The checkpoint's own sampling settings; none if it says that it is not to be sampled from."""
-    if not generation.flag("do_sample", True):
+    if not fields.flag("do_sample", True):
         return {}
-    return {name: generation.values[name] for name in sorted(_SAMPLING) if name in generation}
+    settings = {ours: fields.values[theirs] for theirs, ours in names.items() if theirs in fields}
+    for theirs, ours in names.items():
+        if ours in settings and (isinstance(settings[ours], bool) or not isinstance(settings[ours], int | float)):
+            raise fields.wrong(theirs, "a number")
+    return settings

@@ -47,5 +47,5 @@ def file_name(names: Names, canonical: str) -> str:
     """The file's name of a tensor: `layers.3.q` is looked up as `layers.{i}.q`."""
     if not canonical.startswith("layers."):
         return names[canonical]
-    _, layer, part = canonical.split(".")
+    _, layer, part = canonical.split(".", 2)
     return names["layers.{i}." + part].replace("{i}", layer)
