@@ -1,7 +1,6 @@
-"""How byte-level vocabularies cut text into words before merging bytes: a rule per family, named by GGUF
-metadata.
+"""How byte-level vocabularies cut text into words before merging bytes: a rule per family.
 
-A vocabulary gives wrong tokens, and a model worse answers, under another family's rule; so an unknown name is
+Under another family's rule a vocabulary gives other tokens than its model was trained on, so an unknown name is
 refused. Names are those of `tokenizer.ggml.pre`; rules are those of the families' own `tokenizer.json`.
 """
 
