@@ -22,7 +22,10 @@ BELOW = {
     "engine": {"core", "cache", "quant", "models", "roofline"},
 }
 BELOW["llm"] = set(BELOW)
-BELOW["testing"] = BELOW["bench"] = BELOW["lab"] = BELOW["serving"] = BELOW["training"] = {*BELOW["llm"], "llm"}
+BELOW["testing"] = BELOW["bench"] = BELOW["lab"] = BELOW["serving"] = BELOW["training"] = {
+    *BELOW["llm"],
+    "llm",
+}
 BELOW["cli"] = set(BELOW)
 
 
@@ -57,5 +60,15 @@ def test_no_module_imports_torch():
 def test_help_loads_nothing_heavy():
     """What makes `ridgeway --help` slow is importing; a list of modules is a steadier check than a clock."""
     code = "import sys, ridgeway.cli; print(*sorted(sys.modules))"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
-    assert not loaded & {"numpy", "numba", "tokenizers", "huggingface_hub", "jinja2", "rich.progress", "torch"}
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert not loaded & {
+        "numpy",
+        "numba",
+        "tokenizers",
+        "huggingface_hub",
+        "jinja2",
+        "rich.progress",
+        "torch",
+    }

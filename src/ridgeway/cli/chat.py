@@ -20,8 +20,8 @@ def chat(
     """Talk with a model. Earlier turns are remembered, their K/V reused. Ctrl-D or /exit ends, /reset forgets."""
     from ridgeway.cli.generation import Session, one_line, say
 
-    session = Session(model, executor, threads, method)
-    params = session.params(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
+    sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
+    session = Session(model, executor, threads, method, sampling)
     opening = [{"role": "system", "content": system}] if system else []
     messages = list(opening)
     say(f"{session.llm.model.name}: /reset forgets the conversation, /exit or Ctrl-D ends it")
@@ -39,6 +39,6 @@ def chat(
         if not text:
             continue
         messages.append({"role": "user", "content": text})
-        run = session.generate(session.llm.chat_prompt(messages), params)
+        run = session.generate(session.llm.chat_prompt(messages))
         messages.append({"role": "assistant", "content": run.text})
         say(one_line(run))

@@ -1,10 +1,11 @@
 """What `run` and `chat` share: a loaded model, a streamed answer, the card."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -38,15 +39,25 @@ class Generated:
 
 
 class Session:
-    """A model that is ready, with the method and executor that the command line named."""
+    """A model that is ready, with the method, executor and sampling settings that the command line named.
 
-    def __init__(self, model: str, executor: str, threads: int | None, method: str | None) -> None:
-        self.method = make_method(method)  # a wrong name is told before anything is loaded
+    What the command line leaves open are the model's own settings.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        executor: str,
+        threads: int | None,
+        method: str | None,
+        sampling: Mapping[str, Any],
+    ) -> None:
+        # What is wrong is told before anything is loaded.
+        self.method = make_method(method)
+        given = {name: value for name, value in sampling.items() if value is not None}
+        SamplingParams(**given)
         self.llm = LLM(model, executor=executor, threads=threads)
-
-    def params(self, **given: float | int | None) -> SamplingParams:
-        """The model's own settings, but for what was given."""
-        return self.llm.default_sampling_params(**{k: v for k, v in given.items() if v is not None})
+        self.params = self.llm.default_sampling_params(**given)
 
     def prompt_ids(self, text: str, raw: bool) -> list[int]:
         """The prompt in the model's chat template if it has one; as it is if not, or if `raw`."""
@@ -58,13 +69,12 @@ class Session:
     def generate(
         self,
         prompt: list[int],
-        params: SamplingParams,
         price: float | None = None,
         text_to_stderr: bool = False,
     ) -> Generated:
         """Stream the answer as it comes. Ctrl-C ends the answer, not the program."""
         out: IO[str] = sys.stderr if text_to_stderr else sys.stdout
-        stream = self.llm.stream(prompt, params, method=self.method)
+        stream = self.llm.stream(prompt, self.params, method=self.method)
         interrupted = False
         peak = 0.0
         try:
@@ -113,13 +123,19 @@ def one_line(run: Generated) -> str:
     )
 
 
-def write_json(report: RunReport, target: str) -> None:
-    """One line of JSON: last on standard output if `target` is `-`, else in that file."""
-    line = dumps(report.as_json())
+def json_target(target: str | None) -> "IO[str] | None":
+    """Where the line of JSON goes; opened before any work, so that a wrong path costs nothing."""
+    if target is None:
+        return None
     if target == "-":
-        print(line, flush=True)
-        return
+        return sys.stdout
     try:
-        Path(target).write_text(line + "\n")
+        return Path(target).open("w")
     except OSError as error:
         raise RidgewayError(f"--json {target}: cannot be written: {error.strerror}") from error
+
+
+def write_json(report: RunReport, target: "IO[str] | None") -> None:
+    """The report as one line of JSON."""
+    if target is not None:
+        print(dumps(report.as_json()), file=target, flush=True)

@@ -4,6 +4,15 @@ from typing import Annotated
 
 import typer
 
+from ridgeway.core.errors import RidgewayError
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise RidgewayError(f"price={value}: expected dollars per hour, above 0")
+    return value
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -40,7 +49,9 @@ Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same 
 Raw = Annotated[bool, typer.Option("--raw", help="Give the prompt to the model as it is, without chat template.")]
 Price = Annotated[
     float | None,
-    typer.Option("--price", help="What the machine costs, in dollars per hour, for the cost per token."),
+    typer.Option(
+        "--price", callback=_positive, help="What the machine costs, in dollars per hour, for the cost per token."
+    ),
 ]
 
 DEFAULT_MODEL = "smollm2-135m"

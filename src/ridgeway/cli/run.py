@@ -30,17 +30,18 @@ def run(
     ] = None,
 ) -> None:
     """Generate text from a prompt, and show how far the run was from what this machine allows, and why."""
-    from ridgeway.cli.generation import Session, say, show_card, write_json
+    from ridgeway.cli.generation import Session, json_target, say, show_card, write_json
 
-    session = Session(model, executor, threads, method)
-    params = session.params(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
+    target = json_target(json)
+    sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
+    session = Session(model, executor, threads, method, sampling)
     text = _prompt(prompt)
+    params = session.params
     how = "greedy" if params.temperature == 0 else f"seed {params.seed}, temperature {params.temperature:g}"
     say(f"> {text}    {how}")
-    run = session.generate(session.prompt_ids(text, raw), params, price, text_to_stderr=json == "-")
+    run = session.generate(session.prompt_ids(text, raw), price, text_to_stderr=json == "-")
     show_card(session, run)
-    if json is not None:
-        write_json(run.report, json)
+    write_json(run.report, target)
     if run.interrupted:
         raise typer.Exit(130)
 
