@@ -32,6 +32,7 @@ from ridgeway.roofline.machine import BandwidthPoint, Machine, Peak
 KIB, MIB = 1024, 1024**2
 _ROUNDS = 3  # apart in time, so that a busy moment spoils no size's figures alone
 _REPETITIONS = 5
+_ENOUGH_SECONDS = 6.0
 _SAMPLE_BYTES = 64 * MIB  # read by one repetition at least, so that starting the threads weighs little
 _MATRIX_SIZES = (1024, 1536, 2048)
 _CALLS_PER_LAYER = 20  # a decoder layer in NumPy: norms, seven products, rotation, attention, activation
@@ -69,7 +70,10 @@ def measure_machine(progress: bool = True) -> Machine:
         advance("compiled")
         reads: dict[tuple[int, int], list[float]] = defaultdict(list)
         products: list[float] = []
-        for _ in range(_ROUNDS):
+        start = perf_counter()
+        for done in range(_ROUNDS):
+            if done and perf_counter() - start > _ENOUGH_SECONDS * done / _ROUNDS:
+                break  # a busy or a large machine: fewer rounds rather than a long wait
             for size, count in settings:
                 passes = max(1, _SAMPLE_BYTES // size)
                 reads[size, count] += [_read_rate(words[: size // 8], count, passes) for _ in range(_REPETITIONS)]

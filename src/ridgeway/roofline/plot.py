@@ -1,6 +1,7 @@
 """The roofline as a picture: attainable FLOP/s over intensity, both logarithmic, and runs as points under it.
 
-After Williams, Waterman and Patterson (2009), "Roofline", Communications of the ACM 52(4). Written out as SVG by hand, so it needs no library, scales, and is readable as text.
+After Williams, Waterman and Patterson (2009), "Roofline", Communications of the ACM 52(4). Written out as SVG by
+hand, so it needs no library, scales, and is readable as text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.report import Phase
 
 _WIDTH, _HEIGHT = 760, 460
-_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 56, 60
+_LEFT, _RIGHT, _TOP, _BOTTOM = 104, 24, 56, 60
 _ROOF, _RUN, _GRID, _TEXT, _FAINT = "#b45309", "#0f766e", "#e5e7eb", "#111827", "#6b7280"
 _FONT = "font-family='system-ui, sans-serif'"
 
@@ -130,7 +131,7 @@ def _points(points: Sequence[Point], axes: _Axes) -> Iterator[str]:
             f"<circle cx='{x:.1f}' cy='{y:.1f}' r='5.5' fill='{fill}' stroke='{_RUN}' stroke-width='2'>"
             f"<title>{escape(said)}: {point.intensity:.3g} FLOP/B, {_flops(point.rate)}</title></circle>"
         )
-        at_edge = x > _WIDTH * 0.72
+        at_edge = x > _WIDTH * 0.8
         line = y + 4
         while any(abs(line - other) < 14 and abs(x - beside) < 160 for beside, other in taken):
             line += 14
