@@ -147,6 +147,8 @@ def test_packing_is_advised_only_where_the_executor_unpacks() -> None:
     report = run(unpacked)
     gains = advice(report, unpacked, packed(5))
     assert any("weights packed" in item.text and 2 < item.gain < 6.4 for item in gains)
+    slow = run(model(32), slowness=50)  # says nothing about an executor that was not run
+    assert advice(slow, unpacked, packed(5))[0].gain < 8
     assert not any("weights packed" in item.text for item in advice(report, unpacked, packed(32)))
     assert not any("weights packed" in item.text for item in advice(report, unpacked))
 

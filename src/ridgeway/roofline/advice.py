@@ -94,8 +94,10 @@ def advice(report: RunReport, cost_model: CostModel, packed_bytes: Mapping[str, 
         gain = _gain(f"{more} requests at once", now, Plain.of(cost_model, more, context))
         # More rows never make a step shorter, so the gain stays below the number of requests.
         found.append(replace(gain, gain=min(gain.gain, _MORE_REQUESTS), high=min(gain.high, _MORE_REQUESTS)))
-    packed = _packed(cost_model, packed_bytes)
-    if packed is not None:
+    packed = None if packed_bytes is None else cost_model.holding(packed_bytes)
+    if packed is not None and packed.weight_bytes < cost_model.weight_bytes:
+        # That is another executor, of which nothing was observed: both are judged alike, by what executors reach.
+        now = Plain.of(cost_model.holding(cost_model.held_bytes), requests, context)
         then = Plain.of(packed, requests, context)
         sizes = f"{then.cost.weight_bytes / 1e6:,.0f} MB instead of {now.cost.weight_bytes / 1e6:,.0f} MB"
         found.append(_gain(f"an executor that keeps the weights packed ({sizes})", now, then))
@@ -107,25 +109,6 @@ def advice(report: RunReport, cost_model: CostModel, packed_bytes: Mapping[str, 
 def elsewhere() -> Plain:
     """The wall of the textbook: eight billion weights in bf16 on an H100, one request, no context."""
     return Plain.of(CostModel.predicted(EIGHT_BILLION, "BF16", machine("h100")), requests=1, context=0)
-
-
-def _packed(cost_model: CostModel, packed_bytes: Mapping[str, int] | None) -> CostModel | None:
-    """The same model held as its file packs it, uncalibrated; None if that is how it is held."""
-    if packed_bytes is None:
-        return None
-    config = cost_model.config
-    packed = CostModel(
-        config,
-        packed_bytes,
-        cost_model.kv_itemsize,
-        cost_model.activation_itemsize,
-        cost_model.arithmetic,
-        cost_model.machine,
-        cost_model.overhead,
-    )
-    row = [QueryShape(1)]
-    less = packed.count(row).weight_bytes < cost_model.count(row).weight_bytes
-    return packed if less else None
 
 
 def _gain(text: str, now: Plain, then: Plain) -> Advice:

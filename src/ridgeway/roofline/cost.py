@@ -142,6 +142,7 @@ class CostModel:
         if missing:
             raise ModelError("cost model", f"bytes of {missing[0]} are not known; every tensor's are needed")
         self.config = config
+        self.held_bytes = dict(held_bytes)
         self.kv_itemsize = kv_itemsize
         self.activation_itemsize = activation_itemsize
         self.arithmetic = arithmetic
@@ -199,6 +200,23 @@ class CostModel:
             raise MachineError(f"{machine.name} has no rate of floating-point products; name the arithmetic")
         held = {name: _packed_bytes(shape, weights) for name, shape in config.tensor_shapes().items()}
         return cls(config, held, kv_itemsize, activation_itemsize, arithmetic, machine)
+
+    def holding(self, held_bytes: Mapping[str, int]) -> Self:
+        """The model as an executor would run it that holds these bytes instead; nothing was observed of it yet."""
+        return type(self)(
+            self.config,
+            held_bytes,
+            self.kv_itemsize,
+            self.activation_itemsize,
+            self.arithmetic,
+            self.machine,
+            self.overhead,
+        )
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all tensors held."""
+        return sum(self.held_bytes.values())
 
     def count(self, shapes: Iterable[QueryShape], sublayers: BoolArray | None = None) -> Cost:
         """Bytes and FLOPs of one weight stream over these queries.

@@ -72,7 +72,7 @@ def measure_machine(progress: bool = True) -> Machine:
         products: list[float] = []
         start = perf_counter()
         for done in range(_ROUNDS):
-            if done and perf_counter() - start > _ENOUGH_SECONDS * done / _ROUNDS:
+            if done and (perf_counter() - start) * (done + 1) / done > _ENOUGH_SECONDS:
                 break  # a busy or a large machine: fewer rounds rather than a long wait
             for size, count in settings:
                 passes = max(1, _SAMPLE_BYTES // size)
