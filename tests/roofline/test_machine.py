@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from time import perf_counter
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridgeway.core.errors import MachineError
-from ridgeway.roofline import measure
+from ridgeway.roofline import host, measure
 from ridgeway.roofline.machine import BandwidthPoint, Machine, Peak, remember, this_machine
 
 
@@ -130,16 +132,27 @@ def test_this_machine_is_measured_in_under_ten_seconds_and_only_once(
     monkeypatch.setattr(measure, "measure_machine", lambda **_: pytest.fail("measured again"))
     assert this_machine(progress=False) == first
     assert first.source == "measured"
-    assert first.cores == measure.allowed_cores()
+    assert first.cores == host.allowed_cores()
     assert first.bandwidth(1) >= first.memory_bandwidth > 1e8
     assert first.compute("fp32") > 1e9
-    assert first.bandwidths[-1].working_set > measure.last_level_cache_bytes()
+    assert first.bandwidths[-1].working_set > host.last_level_cache_bytes()
     assert all(point.median <= point.best for point in first.bandwidths)
+
+
+def test_a_remembered_machine_loads_no_compiler(tmp_path: Path) -> None:
+    program = """
+import sys
+from ridgeway.roofline.machine import Machine, BandwidthPoint, hardware_key, remember, this_machine
+remember(Machine("known", "measured", (BandwidthPoint(1, 1, 1.0, 1.0),), {}, 0, 0, 1, 1, key=hardware_key()))
+assert this_machine().name == "known"
+assert "numba" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"RIDGEWAY_HOME": str(tmp_path)})
 
 
 def test_a_damaged_file_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RIDGEWAY_HOME", str(tmp_path))
-    key = measure.hardware_key()
+    key = host.hardware_key()
     anew = machine(name="measured anew", key=key)
     monkeypatch.setattr(measure, "measure_machine", lambda **_: anew)
     remember(machine(key=key))
@@ -154,7 +167,7 @@ def test_an_executor_contributes_the_rate_of_its_own_kernel_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RIDGEWAY_HOME", str(tmp_path))
-    key = measure.hardware_key()
+    key = host.hardware_key()
     remember(machine(key=key, peaks={"fp32": Peak(1.0, 1.0)}))
     rates = iter([1.0, 3.0, 5.0, 4.0, *[2.0] * 100_000])
     monkeypatch.setattr(measure, "perf_counter", iter(np.arange(1e6)).__next__)

@@ -11,7 +11,7 @@ from math import exp, log
 
 import numpy as np
 
-_WINDOW = 64  # ratios kept of each kind: a machine's speed drifts
+_WINDOW = 32  # ratios kept of each kind: a machine's speed drifts
 _ENOUGH = 8  # ratios from which on a kind speaks for itself
 _PRIOR_LOW, _PRIOR_HIGH = -0.25, 0.5  # of log ratios without any observation: x 0.78 to x 1.65
 _NARROWEST = 0.02

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from ridgeway.core.errors import MachineError
 from ridgeway.models.cache_folder import cache_folder
+from ridgeway.roofline.host import hardware_key
 
 Source = Literal["measured", "data sheet"]
 _VERSION = 1  # of the stored form; an older file is measured anew
@@ -197,15 +198,16 @@ def this_machine(
     arithmetic type -> a function that runs an executor's own matrix kernel once and returns its operations/s;
     types that the remembered machine lacks are measured and added.
     """
-    from ridgeway.roofline.measure import hardware_key, measure_machine, measure_peak
-
-    key = hardware_key()
-    known = None if measure else _recall(key)
+    known = None if measure else _recall(hardware_key())
     if known is None:
+        from ridgeway.roofline.measure import measure_machine  # loads a compiler, which most runs do without
+
         known = measure_machine(progress=progress)
         remember(known)
     missing = {name: run for name, run in (contributions or {}).items() if name not in known.peaks}
     for arithmetic, run in missing.items():
+        from ridgeway.roofline.measure import measure_peak
+
         known = known.with_peak(arithmetic, measure_peak(run, source="the executor's own kernel"))
     if missing:
         remember(known)
