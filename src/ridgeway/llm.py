@@ -23,7 +23,7 @@ from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
 from ridgeway.executors.memory import slots_that_fit
 from ridgeway.executors.registry import make_executor
-from ridgeway.methods.registry import make_method
+from ridgeway.methods.registry import check_fit, make_method
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
@@ -230,6 +230,7 @@ class LLM:
             key = id(how)
             if key not in made:
                 made[key] = make_method(how)
+                check_fit(made[key], self.traits)
             tokenizer = self.model.tokenizer
             new_text = None
             if tokenizer is not None:

@@ -13,12 +13,13 @@ import numpy as np
 
 from ridgeway.cache.pages import PagedCache, PageTable
 from ridgeway.cache.pool import PagePool
-from ridgeway.core.errors import MethodError, RequestError, RidgewayError
+from ridgeway.core.errors import RequestError, RidgewayError
 from ridgeway.core.executor import Executor
 from ridgeway.core.method import DraftTree
 from ridgeway.core.outputs import Delta, RequestOutput
 from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
+from ridgeway.engine.contract import check_query, check_request, checked_tokens
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
 from ridgeway.engine.sampling import selection_of
 from ridgeway.engine.scheduler import Grant, Limits, Scheduler
@@ -160,34 +161,9 @@ class Engine:
 
     def check_request(self, request: Request) -> None:
         """Raise RequestError or MethodError if the request could not run."""
-        prompt, params = request.prompt, request.params
-        name = request.request_id
-        if name in self.tracked:
-            raise RequestError(f"request {name!r} is running already; each needs an id of its own")
-        if not prompt:
-            raise RequestError(f"request {name!r}: the prompt is empty; give it at least one token")
-        bad = next((token for token in prompt if not 0 <= token < self.traits.vocab_size), None)
-        if bad is not None:
-            raise RequestError(
-                f"request {name!r}: token id {bad} is not in the vocabulary (0 to {self.traits.vocab_size - 1})"
-            )
-        longest = min(self.traits.max_positions, self.capacity)
-        if len(prompt) >= longest:
-            limit = "the model's context" if longest == self.traits.max_positions else "the K/V pool"
-            raise RequestError(
-                f"request {name!r}: the prompt has {len(prompt)} tokens, but {limit} holds {longest}, "
-                "answer included; shorten the prompt"
-            )
-        biased = [token for token in params.logit_bias if token >= self.traits.vocab_size]
-        if biased:
-            raise RequestError(f"request {name!r}: logit_bias names token {biased[0]}, outside the vocabulary")
-        refusal = request.method.refusal(self.traits)
-        if refusal is not None:
-            raise MethodError(f"method {request.method.name!r} cannot run this model: {refusal}")
-        if params.prompt_logprobs is not None and not self.traits.autoregressive:
-            raise RequestError("prompt_logprobs need an autoregressive model")
-        if params.stop_strings and request.new_text is None:
-            raise RequestError("stop strings need a tokenizer, and this model has none; use stop_token_ids")
+        if request.request_id in self.tracked:
+            raise RequestError(f"request {request.request_id!r} is running already; each needs an id of its own")
+        check_request(request, self.traits, self.capacity)
 
     def _admitted(self, running: Running, matched: int) -> None:
         if running.leader is None and not running.sequence.generated:
@@ -209,7 +185,7 @@ class Engine:
                 continue
             try:
                 query = sequence.method.plan(sequence, grant.rows, drafts.get(sequence.key))
-                self._check_query(sequence, query, grant.rows)
+                check_query(sequence, query, grant.rows)
             except Exception as error:
                 self._fail(running, error)
                 continue
@@ -241,15 +217,6 @@ class Engine:
                 continue
             drafts |= {sequence.key: tree for sequence, tree in zip(sequences, trees, strict=True)}
         return drafts
-
-    def _check_query(self, sequence: Sequence, query: Query, rows: int) -> None:
-        method = sequence.method.name
-        if len(query) > rows:
-            raise MethodError(f"method {method!r} planned {len(query)} rows where {rows} were granted")
-        if query.tokens.min() < 0 or query.tokens.max() >= self.traits.vocab_size:
-            raise MethodError(f"method {method!r} planned a token outside the vocabulary")
-        if query.positions.min() < 0:
-            raise MethodError(f"method {method!r} planned a negative position")
 
     def _with_logprobs(self, sequence: Sequence, query: Query) -> Query:
         """The query, reading also what the request wants to know of tokens' probabilities."""
@@ -303,7 +270,7 @@ class Engine:
         answer = answer.part(0, asked)
         try:
             commit = sequence.method.commit(sequence, query, answer)
-            tokens = self._checked_tokens(sequence, query, commit)
+            tokens = checked_tokens(sequence, query, commit)
         except Exception as error:
             self._fail(running, error)
             return 0
@@ -320,20 +287,6 @@ class Engine:
             self.scheduler.remove(running)
         self._emit(tracked, running, accepted)
         return len(accepted)
-
-    def _checked_tokens(self, sequence: Sequence, query: Query, commit: Commit) -> list[int]:
-        """The tokens of a commit, once it is sure that the kept K/V are those of the committed tokens."""
-        tokens = [int(token) for token in commit.tokens]
-        method = sequence.method.name
-        if any(not 0 <= token < self.traits.vocab_size for token in tokens):
-            raise MethodError(f"method {method!r} committed a token outside the vocabulary")
-        keep = commit.keep
-        after = sequence.tokens[sequence.cached :] + tokens
-        if len(keep) > len(after) or [int(token) for token in query.tokens[keep]] != after[: len(keep)]:
-            raise MethodError(f"method {method!r} keeps rows that are not the tokens after the cached ones")
-        if (query.positions[keep] != sequence.cached + np.arange(len(keep))).any():
-            raise MethodError(f"method {method!r} keeps rows whose positions do not follow the cached ones")
-        return tokens
 
     def _keep(self, running: Running, query: Query, commit: Commit, accepted: list[int]) -> None:
         """Commit `accepted`, and keep K/V of as many rows as belong to committed tokens."""

@@ -47,9 +47,13 @@ def options_of(method: type[DecodingMethod]) -> dict[str, str]:
     return options
 
 
-def usable(traits: ModelTraits) -> list[str]:
-    """Names of the built-in methods that can run a model with these traits."""
-    return [name for name, cls in METHODS.items() if cls().refusal(traits) is None]
+def check_fit(method: DecodingMethod, traits: ModelTraits) -> None:
+    """Raise MethodError, naming the built-in methods that would do, if `method` cannot run such a model."""
+    refusal = method.refusal(traits)
+    if refusal is not None:
+        usable = [name for name, cls in METHODS.items() if cls().refusal(traits) is None]
+        instead = f"this model can use: {', '.join(usable)}" if usable else "no built-in method can use this model"
+        raise MethodError(f"method {method.name!r} cannot run this model: {refusal}; {instead}")
 
 
 def _parse(spec: str, text: str) -> dict[str, str]:

@@ -1,0 +1,62 @@
+"""What callers and methods must keep to; whoever does not is told so, and no one else is hurt."""
+
+import numpy as np
+
+from ridgeway.core.errors import MethodError, RequestError
+from ridgeway.core.query import Commit, Query
+from ridgeway.core.sequence import Sequence
+from ridgeway.core.traits import ModelTraits
+from ridgeway.engine.request import Request
+
+
+def check_request(request: Request, traits: ModelTraits, capacity: int) -> None:
+    """Raise RequestError or MethodError if the request could not run with `capacity` slots for K/V."""
+    prompt, params, name = request.prompt, request.params, request.request_id
+    if not prompt:
+        raise RequestError(f"request {name!r}: the prompt is empty; give it at least one token")
+    bad = next((token for token in prompt if not 0 <= token < traits.vocab_size), None)
+    if bad is not None:
+        raise RequestError(f"request {name!r}: token id {bad} is not in the vocabulary (0 to {traits.vocab_size - 1})")
+    longest = min(traits.max_positions, capacity)
+    if len(prompt) >= longest:
+        limit = "the model's context" if longest == traits.max_positions else "the K/V pool"
+        raise RequestError(
+            f"request {name!r}: the prompt has {len(prompt)} tokens, but {limit} holds {longest}, "
+            "answer included; shorten the prompt"
+        )
+    biased = [token for token in params.logit_bias if token >= traits.vocab_size]
+    if biased:
+        raise RequestError(f"request {name!r}: logit_bias names token {biased[0]}, outside the vocabulary")
+    refusal = request.method.refusal(traits)
+    if refusal is not None:
+        raise MethodError(f"method {request.method.name!r} cannot run this model: {refusal}")
+    if params.prompt_logprobs is not None and not traits.autoregressive:
+        raise RequestError("prompt_logprobs need an autoregressive model")
+    if params.stop_strings and request.new_text is None:
+        raise RequestError("stop strings need a tokenizer, and this model has none; use stop_token_ids")
+
+
+def check_query(sequence: Sequence, query: Query, rows: int) -> None:
+    """Raise MethodError if a method planned what it may not; it was granted `rows` rows."""
+    method = sequence.method.name
+    if len(query) > rows:
+        raise MethodError(f"method {method!r} planned {len(query)} rows where {rows} were granted")
+    if query.tokens.min() < 0 or query.tokens.max() >= sequence.traits.vocab_size:
+        raise MethodError(f"method {method!r} planned a token outside the vocabulary")
+    if query.positions.min() < 0:
+        raise MethodError(f"method {method!r} planned a negative position")
+
+
+def checked_tokens(sequence: Sequence, query: Query, commit: Commit) -> list[int]:
+    """The tokens of a commit, once it is sure that the kept K/V are those of the committed tokens. MethodError."""
+    tokens = [int(token) for token in commit.tokens]
+    method = sequence.method.name
+    if any(not 0 <= token < sequence.traits.vocab_size for token in tokens):
+        raise MethodError(f"method {method!r} committed a token outside the vocabulary")
+    keep = commit.keep
+    after = sequence.tokens[sequence.cached :] + tokens
+    if len(keep) > len(after) or [int(token) for token in query.tokens[keep]] != after[: len(keep)]:
+        raise MethodError(f"method {method!r} keeps rows that are not the tokens after the cached ones")
+    if (query.positions[keep] != sequence.cached + np.arange(len(keep))).any():
+        raise MethodError(f"method {method!r} keeps rows whose positions do not follow the cached ones")
+    return tokens
