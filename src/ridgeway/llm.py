@@ -29,8 +29,9 @@ from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.hardware import machine as machine_named
-from ridgeway.roofline.machine import Machine, remember, this_machine
+from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.report import StepReport
+from ridgeway.roofline.this_machine import remember, this_machine
 
 Prompt = str | Sequence[int] | Mapping[str, Any]
 Method = str | DecodingMethod | type[DecodingMethod] | None

@@ -109,5 +109,5 @@ def test_block_diffusion_equals_its_naive_twin_in_any_batch(slots):
 def test_a_method_that_does_not_fit_the_model_is_refused():
     with pytest.raises(MethodError, match="causal model"):
         toy_llm(toy_model(BLOCK)).generate(PROMPTS, method="ar")
-    with pytest.raises(MethodError, match="block-diffusion model.*this model can use: ar"):
+    with pytest.raises(MethodError, match=r"block-diffusion model.*this model can use: ar"):
         toy_llm().generate(PROMPTS, method=Denoise())

@@ -40,7 +40,7 @@ def llm():
 def oracle(llm):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     folder, _, name = llm.model.source.rpartition("/")
     return transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval()
 

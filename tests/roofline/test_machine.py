@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ridgeway.core.errors import MachineError
 from ridgeway.roofline import host, measure
-from ridgeway.roofline.machine import BandwidthPoint, Machine, Peak, remember, this_machine
+from ridgeway.roofline.machine import BandwidthPoint, Machine, Peak
+from ridgeway.roofline.this_machine import remember, this_machine
 
 
 def machine(**changes: object) -> Machine:
@@ -142,7 +143,9 @@ def test_this_machine_is_measured_in_under_ten_seconds_and_only_once(
 def test_a_remembered_machine_loads_no_compiler(tmp_path: Path) -> None:
     program = """
 import sys
-from ridgeway.roofline.machine import Machine, BandwidthPoint, hardware_key, remember, this_machine
+from ridgeway.roofline.machine import BandwidthPoint, Machine
+from ridgeway.roofline.host import hardware_key
+from ridgeway.roofline.this_machine import remember, this_machine
 remember(Machine("known", "measured", (BandwidthPoint(1, 1, 1.0, 1.0),), {}, 0, 0, 1, 1, key=hardware_key()))
 assert this_machine().name == "known"
 assert "numba" not in sys.modules

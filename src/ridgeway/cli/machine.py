@@ -25,7 +25,7 @@ def machine(
 
     from ridgeway.core.errors import MachineError
     from ridgeway.roofline.hardware import machine as machine_named
-    from ridgeway.roofline.machine import this_machine
+    from ridgeway.roofline.this_machine import this_machine
 
     if name is not None and measure:
         raise MachineError(f"only this machine can be measured, not {name}: leave one of the two out")

@@ -15,7 +15,7 @@ class Logprob(NamedTuple):
 
 @dataclass
 class CompletionOutput:
-    """One sample. finish_reason: `stop`, `length` or `abort`; stop_reason: the stop string or token id that ended it."""
+    """One sample. finish_reason: `stop`, `length`, `abort` or `error`; stop_reason: the stop string or id that did it."""
 
     index: int
     text: str

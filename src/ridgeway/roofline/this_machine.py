@@ -1,0 +1,64 @@
+"""The machine at hand: measured once, remembered under its hardware's name, and raised when a run beats it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ridgeway.models.cache_folder import cache_folder
+from ridgeway.roofline.host import hardware_key
+from ridgeway.roofline.machine import Machine
+
+
+def this_machine(
+    measure: bool = False,
+    progress: bool = True,
+    contributions: Mapping[str, Callable[[], float]] | None = None,
+) -> Machine:
+    """The machine at hand: measured once, in under ten seconds, and remembered under its hardware's name.
+
+    measure: measure anew even if remembered. progress: a bar on standard error meanwhile. contributions:
+    arithmetic type -> a function that runs an executor's own matrix kernel once and returns its operations/s;
+    types that the remembered machine lacks are measured and added.
+    """
+    known = None if measure else _recall(hardware_key())
+    if known is None:
+        from ridgeway.roofline.measure import measure_machine  # loads a compiler, which most runs do without
+
+        known = measure_machine(progress=progress)
+        remember(known)
+    missing = {name: run for name, run in (contributions or {}).items() if name not in known.peaks}
+    for arithmetic, run in missing.items():
+        from ridgeway.roofline.measure import measure_peak
+
+        known = known.with_peak(arithmetic, measure_peak(run, source="the executor's own kernel"))
+    if missing:
+        remember(known)
+    return known
+
+
+def remember(machine: Machine) -> None:
+    """Store a measured machine for the next process; data sheets are not stored."""
+    if not machine.key:
+        return
+    path = _stored_at(machine.key)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(machine.as_json(), file, indent=1)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def _recall(key: str) -> Machine | None:
+    try:
+        return Machine.from_json(json.loads(_stored_at(key).read_text()))
+    except (OSError, ValueError):  # not there, cut short, or another version: measuring anew repairs it
+        return None
+
+
+def _stored_at(key: str) -> Path:
+    return cache_folder("machines") / f"{key}.json"
