@@ -42,7 +42,8 @@ class LLM:
     """A model on this machine, ready to generate.
 
     model: a name (`smollm2-135m`), a folder, a `.gguf` file, a hub id, or a loaded `Model`.
-    executor: `auto`, or one of `executors.registry.EXECUTORS`. threads: at most the cores this process may use.
+    executor: `auto`, or one of `executors.registry.EXECUTORS`. threads: at most the cores this process may use; None:
+    what suits the executor.
     slots: how many tokens' K/V fit; None: as many as a share of the free memory holds, 64 contexts at most.
     machine: whose ceilings judge the runs; None: this one's, measured once and remembered.
     max_rows, max_sequences: of one weight stream. prefix_caching: reuse K/V of equal beginnings of prompts.

@@ -33,7 +33,7 @@ Executor = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", help="Threads that compute; by default all cores this process may use."),
+    typer.Option("--threads", help="Threads that compute; by default what suits the executor."),
 ]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")]
 Temperature = Annotated[

@@ -15,7 +15,7 @@ class Logprob(NamedTuple):
 
 @dataclass
 class CompletionOutput:
-    """One sample. finish_reason: `stop`, `length`, `abort` or `error`; stop_reason: the stop string or id that did it."""
+    """One sample. finish_reason: `stop`, `length`, `abort` or `error`; stop_reason: the stop string or id."""
 
     index: int
     text: str

@@ -10,6 +10,10 @@ from ridgeway.models.model import Model
 
 EXECUTORS: Mapping[str, Callable[[Model, int], Executor]] = {"reference": ReferenceExecutor}
 
+# BLAS threads wait for each other by spinning, so that one busy core beside them makes every product of a row ten
+# times slower; a second thread gains little where memory is the limit.
+_DEFAULT_THREADS = {"reference": 1}
+
 
 def usable_cores() -> int:
     """Cores that this process may run on."""
@@ -28,4 +32,6 @@ def make_executor(name: str, model: Model, threads: int | None = None) -> Execut
         name = "reference"
     if name not in EXECUTORS:
         raise RidgewayError(f"there is no executor {name!r} here: {did_you_mean(name, ['auto', *EXECUTORS])}")
-    return EXECUTORS[name](model, min(threads or cores, cores))
+    if threads is None:
+        threads = _DEFAULT_THREADS.get(name, cores)
+    return EXECUTORS[name](model, min(threads, cores))

@@ -52,5 +52,5 @@ def toy_model(config: ModelConfig | None = None, seed: int = 0, sharpness: float
 
 def toy_llm(model: Model | str | None = None, **options: Any) -> LLM:
     """An `LLM` of a toy model, judged by a machine from the data sheets so that nothing has to be measured."""
-    settings: dict[str, Any] = {"machine": "h100", "slots": 4096, "executor": "reference", "threads": 1} | options
+    settings: dict[str, Any] = {"machine": "h100", "slots": 4096, "executor": "reference"} | options
     return LLM(model or toy_model(), **settings)
