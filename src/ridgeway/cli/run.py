@@ -40,7 +40,10 @@ def run(
     how = "greedy" if params.temperature == 0 else f"seed {params.seed}, temperature {params.temperature:g}"
     say(f"> {text}    {how}")
     run = session.generate(session.prompt_ids(text, raw), price, text_to_stderr=json == "-")
-    show_card(session, run)
+    if not run.report.tokens:
+        say("no token was generated, so there is nothing to judge")
+    else:
+        show_card(session, run)
     write_json(run.report, target)
     if run.interrupted:
         raise typer.Exit(130)
