@@ -99,11 +99,13 @@ def test_a_wrong_input_is_one_line_and_exit_code_2(arguments, says):
 
 
 def test_an_interrupt_ends_the_answer_and_what_there_is_is_judged():
-    command = [sys.executable, "-c", "from ridgeway.cli import main; main()", "run", "Hi", "--max-tokens", "4000"]
-    process = subprocess.Popen([*command, "--json", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    command = [sys.executable, "-c", "from ridgeway.cli import main; main()", "run", "Tell a very long story."]
+    process = subprocess.Popen(
+        [*command, "--max-tokens", "4000", "--json", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
     heard = b""
     while len(heard.partition(b"\n")[2]) < 40:  # the prompt's line, then some text
-        heard += process.stderr.read1(64)
+        heard += process.stderr.read1(64) or pytest.fail("it ended by itself")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     report = json.loads(out.splitlines()[-1])
