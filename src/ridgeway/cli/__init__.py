@@ -50,7 +50,7 @@ def main() -> None:
     if debug:
         arguments.remove("--debug")
     try:
-        app(args=arguments)
+        app(args=arguments)  # an interrupt outside of an answer ends it with exit code 130
     except RidgewayError as error:
         if debug:
             traceback.print_exc()
@@ -59,6 +59,3 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has left, such as `head`
         sys.stderr.close()
         sys.exit(0)
-    except KeyboardInterrupt:
-        print("\nridgeway: interrupted", file=sys.stderr)
-        sys.exit(130)

@@ -43,7 +43,7 @@ def run(
     if not run.report.tokens:
         say("no token was generated, so there is nothing to judge")
     else:
-        show_card(session, run)
+        show_card(run)
     write_json(run.report, target)
     if run.interrupted:
         raise typer.Exit(130)

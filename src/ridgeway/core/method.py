@@ -10,10 +10,13 @@ from collections.abc import Sequence as Sequences
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from ridgeway.core.arrays import BoolArray, DoubleArray, IntArray
+import numpy as np
+
+from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, IntArray
 from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
+from ridgeway.core.visibility import Visibility
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class DraftTree:
         return len(self.tokens)
 
 
+NO_DRAFT = DraftTree(NO_INTS, NO_INTS, np.zeros(0))
+
+
 class DecodingMethod(ABC):
     """A way to turn weight streams into tokens. Options are fields, so that `name:key=value` can set them.
 
@@ -63,11 +69,19 @@ class DecodingMethod(ABC):
     needs: ClassVar[str] = "a causal model"
     drafter: "Drafter | None" = None
 
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls) and not hasattr(cls, "name"):
+            cls.name = cls.__name__.lower()
+
     def refusal(self, traits: ModelTraits) -> str | None:
         """Why this method cannot run a model with these traits, as the end of a sentence; None if it can."""
         if not traits.autoregressive:
             return f"it needs {self.needs}, and this model's attention is {traits.attention}"
         return None
+
+    def visibility(self, traits: ModelTraits) -> Visibility:
+        """How committed tokens see each other when their K/V are computed: what may share cached prefixes."""
+        return traits.visibility
 
     def start(self, sequence: Sequence) -> Any:
         """State of a new sequence, kept in `sequence.state`: host data that survives preemption."""

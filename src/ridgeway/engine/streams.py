@@ -13,17 +13,13 @@ import numpy as np
 
 from ridgeway.cache.pages import PagedCache, PageTable
 from ridgeway.core.arrays import BoolArray
-from ridgeway.core.errors import RidgewayError
+from ridgeway.core.errors import OutOfPagesError
 from ridgeway.core.executor import Executor
 from ridgeway.core.method import View
 from ridgeway.core.query import Answer, Batch, Entry, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.engine.request import Running
 from ridgeway.engine.sampling import selection_of
-
-
-class OutOfPagesError(RidgewayError):
-    """The pool has no room for a fork; a drafter may go on without."""
 
 
 @dataclass
