@@ -67,7 +67,7 @@ def load_model(argument: str | Path, *, progress: bool = True) -> Model:
         return replace(load_folder(download(text, progress=progress)), name=text.split("/")[1], source=text)
     if path.suffix == ".gguf" or len(path.parts) > 1:
         raise ModelError(path, f"no such file or folder; {_WHAT_WOULD_DO}")
-    raise ModelError(text, f"no such model; {did_you_mean(text, BUILT_IN)} {_WHAT_WOULD_DO}")
+    raise ModelError(text, f"no such model ({did_you_mean(text, BUILT_IN)}); {_WHAT_WOULD_DO}")
 
 
 def load_gguf(path: Path) -> Model:
