@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from ridgeway.cli import chat, machine, methods, run
+from ridgeway.cli import bench, chat, machine, methods, run
 from ridgeway.core.errors import RidgewayError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("chat")(chat.chat)
+app.command("bench")(bench.bench)
 app.command("machine")(machine.machine)
 app.command("methods")(methods.methods)
 
