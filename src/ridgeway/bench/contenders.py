@@ -5,7 +5,7 @@ from time import perf_counter
 from typing import Literal, Protocol
 
 from ridgeway.bench.timeline import Timeline
-from ridgeway.core.errors import RidgewayError
+from ridgeway.core.errors import MethodError, RidgewayError
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.llm import LLM
 from ridgeway.methods.registry import make_method
@@ -47,7 +47,11 @@ class OwnMethod:
     def __init__(self, llm: LLM, spec: str) -> None:
         self.name = spec
         self._llm = llm
-        self.lossless = make_method(spec).lossless
+        method = make_method(spec)
+        refusal = method.refusal(llm.traits)
+        if refusal is not None:
+            raise MethodError(f"method {spec!r} cannot run this model: {refusal}")
+        self.lossless = method.lossless
 
     @property
     def detail(self) -> str:

@@ -91,7 +91,7 @@ class Peer:
         self._patience = patience
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._complaints: Any = None
+        self._complaints = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
 
     @property
     def detail(self) -> str:
@@ -103,8 +103,12 @@ class Peer:
         return ", ".join(filter(None, (self.title, said)))
 
     def start(self) -> None:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
-        self._complaints = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
         try:
             self._process = subprocess.Popen(
                 self._command,
@@ -149,8 +153,7 @@ class Peer:
         except (OSError, subprocess.TimeoutExpired):
             process.kill()
             process.wait()
-        if self._complaints is not None:
-            self._complaints.close()
+        self._complaints.close()
 
     def _listen(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None

@@ -5,14 +5,14 @@ with the reason, when one side failed or did not produce the same number of toke
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple
 
 from ridgeway.bench.runs import Cell, Cells, Plan
 from ridgeway.bench.timeline import Timeline
-from ridgeway.roofline.report import Phase
+from ridgeway.roofline.report import Phase, StepReport
 
 BASELINE = "ar"
 
@@ -61,24 +61,24 @@ class Row:
         repeats = cell.repeats
         if not repeats:
             return cls(name, batch, cell.fault or "was not measured")
-        row = {
-            "decode": tuple(decode_rate(timelines) for timelines in repeats),
-            "prefill": tuple(_prefill_rate(timelines) for timelines in repeats),
-            "first_token": tuple(
-                median(seconds for timeline in timelines for seconds in timeline.first_token_seconds)
-                for timelines in repeats
-            ),
-        }
-        flat = [timeline for timelines in repeats for timeline in timelines]
-        decode, prefill = _joined(t.decode for t in flat), _joined(t.prefill for t in flat)
-        if decode is None or prefill is None or not decode.steps:
-            return cls(name, batch, cell.fault, **row)
-        seconds = sum(timeline.decode_seconds for timeline in flat)
-        return cls(
+        row = cls(
             name,
             batch,
             cell.fault,
-            **row,
+            decode=tuple(decode_rate(timelines) for timelines in repeats),
+            prefill=tuple(_prefill_rate(timelines) for timelines in repeats),
+            first_token=tuple(
+                median(seconds for timeline in timelines for seconds in timeline.first_token_seconds)
+                for timelines in repeats
+            ),
+        )
+        flat = [timeline for timelines in repeats for timeline in timelines]
+        decode, prefill = _joined(t.decode for t in flat), _joined(t.prefill for t in flat)
+        if decode is None or prefill is None or not decode.steps:
+            return row
+        seconds = sum(timeline.decode_seconds for timeline in flat)
+        return replace(
+            row,
             tokens_per_forward=decode.tokens / decode.streams,
             roof_fraction=decode.roof_fraction,
             host=max(0.0, 1 - decode.seconds / seconds) if seconds > 0 else 0.0,
@@ -129,30 +129,38 @@ class BenchReport:
     @property
     def notes(self) -> list[str]:
         """What the table must not be read without, each said once."""
-        found = []
-        for name in self.names:
-            faults: dict[str, list[int]] = {}
-            for batch in self.plan.batches:
-                fault = self.rows[name, batch].fault
-                if fault is not None:
-                    faults.setdefault(fault, []).append(batch)
-            for fault, batches in faults.items():
-                where = "" if len(batches) == len(self.plan.batches) else f" at batch {', '.join(map(str, batches))}"
-                found.append(f"{name}{where} {fault}")
-        for name in self.lossless:
-            for batch in self.plan.batches:
-                same = self.agreement(name, batch)
-                if same is not None and self._token_ids(name, batch) != self._token_ids(BASELINE, batch):
-                    found.append(f"{name} at batch {batch} is said to be lossless, but its tokens are not {BASELINE}'s")
-        for name in self.names:
-            if name not in self.methods:
-                shares = [self.agreement(name, batch) for batch in self.plan.batches]
-                known = [share for share in shares if share is not None]
-                if known:
-                    found.append(
-                        f"{name} writes the same tokens as {BASELINE} for the first {100 * min(known):.0f} % of an answer"
-                    )
-        return found
+        faults = [note for name in self.names for note in self._faults(name)]
+        broken = [
+            f"{name} at batch {batch} is said to be lossless, but its tokens are not {BASELINE}'s"
+            for name in self.lossless
+            for batch in self.plan.batches
+            if self._differs(name, batch)
+        ]
+        return faults + broken + [note for name in self.names for note in self._same_model(name)]
+
+    def _differs(self, name: str, batch: int) -> bool:
+        """Whether a request has other tokens than plain decoding gave it."""
+        mine, plain = self._token_ids(name, batch), self._token_ids(BASELINE, batch)
+        return mine is not None and plain is not None and mine != plain
+
+    def _faults(self, name: str) -> Iterator[str]:
+        """A sentence for each thing that went wrong, with the batch sizes that it concerns."""
+        where: dict[str, list[int]] = {}
+        for batch in self.plan.batches:
+            fault = self.rows[name, batch].fault
+            if fault is not None:
+                where.setdefault(fault, []).append(batch)
+        for fault, batches in where.items():
+            some = "" if len(batches) == len(self.plan.batches) else f" at batch {', '.join(map(str, batches))}"
+            yield f"{name}{some} {fault}"
+
+    def _same_model(self, name: str) -> Iterator[str]:
+        """How far a peer writes what we write: far apart would mean that it runs something else."""
+        shares = [self.agreement(name, batch) for batch in self.plan.batches]
+        known = [share for share in shares if share is not None]
+        if known and name not in self.methods:
+            share = 100 * min(known)
+            yield f"{name} writes the same tokens as {BASELINE} for the first {share:.0f} % of an answer (median)"
 
     @property
     def categories(self) -> list[str]:
@@ -275,7 +283,7 @@ def _ratio(one: Sequence[float], other: Sequence[float]) -> Spread | Refused:
 
 def _joined(phases: Iterator[Phase | None]) -> Phase | None:
     """All steps of the phases; None if one is not known."""
-    steps = []
+    steps: list[StepReport] = []
     for phase in phases:
         if phase is None:
             return None

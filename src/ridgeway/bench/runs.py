@@ -101,7 +101,9 @@ def measure(plan: Plan, contenders: Sequence[Contender], cells: Cells, progress:
                 cell = cells[contender.name, batch]
                 if cell.fault is not None:
                     continue
-                progress(f"repeat {repeat + 1} of {plan.repeats}: {contender.name}, batch {batch}", min(1, done / whole))
+                progress(
+                    f"repeat {repeat + 1} of {plan.repeats}: {contender.name}, batch {batch}", min(1, done / whole)
+                )
                 cell.fault = _measure_cell(plan, contender, batch, cell)
                 done += cell.pace
     progress("measured", 1.0)

@@ -13,14 +13,18 @@ from ridgeway.llm import LLM
 _DASH = "-"
 
 
-def opening(plan: Plan, llm: LLM, threads: int, contenders: Sequence[Contender], seconds: float) -> Iterator[str]:
+def opening(plan: Plan, llm: LLM, contenders: Sequence[Contender], seconds: float) -> Iterator[str]:
     """The card before measuring; `seconds`: how long it will take, about."""
     workload = plan.workload
     kinds = len(set(filter(None, workload.categories)))
     of_kinds = f" of {kinds} kinds" if kinds > 1 else ""
     batches = ", ".join(map(str, plan.batches))
     source = "measured" if llm.machine.source == "measured" else "from its data sheet"
-    yield f"[bold]{llm.title}[/] | {llm.machine.name}, peaks {source} | {threads} thread{'s' if threads > 1 else ''}"
+    threads = llm.executor.threads
+    yield (
+        f"[bold]{llm.title}[/] | {llm.machine.name}, peaks {source} | executor {llm.executor.name}, "
+        f"{threads} thread{'s' if threads > 1 else ''}"
+    )
     yield (
         f"  {len(workload.prompts)} prompts{of_kinds}, {workload.shortest} to {workload.longest} tokens "
         f"({workload.name}) | {plan.max_tokens} new tokens each, greedy, end tokens ignored | prefix cache off"

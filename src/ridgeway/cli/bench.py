@@ -9,10 +9,6 @@ from ridgeway.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ridgeway.bench.contenders import Contender
-    from ridgeway.bench.workload import Workload
-    from ridgeway.llm import LLM
-
 DEFAULT_MAX_TOKENS = 64
 
 
@@ -58,7 +54,8 @@ def bench(
     from ridgeway.bench.progress import share_bar
     from ridgeway.bench.report import BASELINE, BenchReport
     from ridgeway.bench.runs import Plan, expected_seconds, measure, prepare
-    from ridgeway.bench.workload import limited, read_prompts
+    from ridgeway.bench.setup import bench_llm, contenders_of, load_workload
+    from ridgeway.bench.workload import DEFAULT_NAME, limited, read_prompts
     from ridgeway.cli.generation import json_target, say
     from ridgeway.methods.registry import make_method
 
@@ -66,16 +63,16 @@ def bench(
     specs = list(dict.fromkeys([BASELINE, *split_specs(methods)]))
     for spec in specs:
         make_method(spec)
-    peers = _peers(against)
-    batches = _batches(batch)
+    peers = check_peers(against)
+    batches = batch_sizes(batch)
     lines = limited(read_prompts(Path(prompts) if prompts else None), limit)
     picture = _writable(plot)
     target = json_target(json)
 
-    llm, workload = _loaded(model, executor, threads, lines, prompts, raw, max_tokens, max(batches))
+    loaded, workload = load_workload(model, prompts or DEFAULT_NAME, lines, max_tokens, raw)
     plan = Plan(workload, batches, max_tokens, repeats)
-    used = _thread_limit(threads)
-    contenders = _contenders(llm, plan, specs, peers, used)
+    llm = bench_llm(loaded, plan, executor, threads)
+    contenders = contenders_of(llm, plan, specs, peers, threads)
     screen = Console(stderr=True, highlight=False)
     try:
         with share_bar(screen) as progress:
@@ -84,7 +81,7 @@ def bench(
             faults = {cells[contender.name, size].fault for size in batches}
             for fault in sorted(filter(None, faults)):
                 say(f"{contender.name} {fault}")
-        for line in tables.opening(plan, llm, used, contenders, expected_seconds(plan, cells)):
+        for line in tables.opening(plan, llm, contenders, expected_seconds(plan, cells)):
             screen.print(line, soft_wrap=True)
         with share_bar(screen) as progress:
             measure(plan, contenders, cells, progress)
@@ -112,13 +109,14 @@ def bench(
             "model": llm.title,
             "machine": llm.machine.as_json(),
             "executor": llm.executor.name,
-            "threads": used,
+            "threads": llm.executor.threads,
             "details": {contender.name: contender.detail for contender in contenders},
         }
         print(dumps(head | report.as_json()), file=target, flush=True)
 
 
-def _batches(text: str) -> tuple[int, ...]:
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """Whole numbers, separated by commas. Raises RidgewayError."""
     from ridgeway.core.errors import RidgewayError
 
     sizes = [part.strip() for part in text.split(",") if part.strip()]
@@ -127,7 +125,8 @@ def _batches(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, sizes)))
 
 
-def _peers(text: str) -> list[str]:
+def check_peers(text: str) -> list[str]:
+    """Names of peers, separated by commas. Raises RidgewayError."""
     from ridgeway.bench.peers import PEERS
     from ridgeway.core.errors import RidgewayError, did_you_mean
 
@@ -151,9 +150,3 @@ def _writable(path: str | None) -> "Path | None":
     except OSError as error:
         raise RidgewayError(f"--plot {path}: cannot be written: {error.strerror}") from error
     return Path(path)
-
-
-def _thread_limit(threads: int | None) -> int:
-    from ridgeway.executors.registry import usable_cores
-
-    return min(threads or usable_cores(), usable_cores())
