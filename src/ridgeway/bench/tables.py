@@ -1,6 +1,7 @@
 """What a person sees: a card of what will be run, the table, and the same by category."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -11,6 +12,7 @@ from ridgeway.bench.runs import Plan
 from ridgeway.llm import LLM
 
 _DASH = "-"
+_GAP = 2  # columns between columns
 
 
 def opening(plan: Plan, llm: LLM, contenders: Sequence[Contender], seconds: float) -> Iterator[str]:
@@ -35,28 +37,71 @@ def opening(plan: Plan, llm: LLM, contenders: Sequence[Contender], seconds: floa
         yield f"  {contender.name}" + (f": {detail}" if detail else "")
 
 
-def main_table(report: BenchReport) -> Table:
-    """Contenders by batch sizes."""
+@dataclass(frozen=True)
+class Column:
+    """heading: above it. cells: one for each contender at each batch size."""
+
+    heading: str
+    cells: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        return max(map(len, (*self.heading.split("\n"), *self.cells)))
+
+
+def main_tables(report: BenchReport, width: int) -> list[Table]:
+    """Contenders by batch sizes: one table, or as many as it takes where `width` characters do not hold it."""
+    keys = [(batch, name) for batch in report.plan.batches for name in report.names]
+    batches = Column("batch", tuple(str(batch) if name == report.names[0] else "" for batch, name in keys))
+    names = Column("", tuple(name for _, name in keys))
+    used = batches.width + names.width + _GAP
+    parts: list[list[Column]] = [[]]
+    room = width - used
+    for column in columns(report, keys):
+        if parts[-1] and room < _GAP + column.width:
+            parts.append([])
+            room = width - used
+        parts[-1].append(column)
+        room -= _GAP + column.width
+    return [_table(report, batches, names, part) for part in parts]
+
+
+def columns(report: BenchReport, keys: Sequence[tuple[int, str]]) -> list[Column]:
+    """The figures, beside the two columns that say whose they are."""
+    rows = [report.rows[name, batch] for batch, name in keys]
     peers = [name for name in report.names if name not in report.methods]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    headings = ["batch", "", "decode tok/s", "range", "tok/forward", "roof", f"vs {BASELINE}"]
-    for heading in [*headings, *(f"vs {peer}" for peer in peers), "prefill tok/s", "first token"]:
-        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=heading == "")
-    for batch in report.plan.batches:
-        for place, name in enumerate(report.names):
-            row = report.rows[name, batch]
-            against = [BASELINE, *peers] if name in report.methods else [BASELINE, *([""] * len(peers))]
-            roof = report.roof_fraction(name, batch)
-            cells = [
-                *_rates(row.decode),
-                _DASH if row.tokens_per_forward is None else f"{row.tokens_per_forward:.2f}",
-                _DASH if roof is None else f"{100 * roof:.0f} %",
-                *(_ratio_text(report, name, other, batch) for other in against),
-                rate_text(Spread.of(row.prefill).median) if row.prefill else _DASH,
-                _milliseconds(Spread.of(row.first_token).median) if row.first_token else _DASH,
-            ]
-            last = place == len(report.names) - 1
-            table.add_row(str(batch) if place == 0 else "", name, *cells, end_section=last)
+    roofs = [report.roof_fraction(name, batch) for batch, name in keys]
+    found = {
+        "decode\ntok/s": [_median(row.decode) for row in rows],
+        "range": [_range(row.decode) for row in rows],
+        "tokens/\nforward": [
+            _DASH if row.tokens_per_forward is None else f"{row.tokens_per_forward:.2f}" for row in rows
+        ],
+        "of the\nroof": [_DASH if roof is None else f"{100 * roof:.0f} %" for roof in roofs],
+    }
+    for other in [BASELINE, *peers]:
+        shown = report.names if other == BASELINE else report.methods
+        found[f"vs\n{other}"] = [
+            _ratio_text(report, name, other, batch) if name in shown else "" for batch, name in keys
+        ]
+    found["prefill\ntok/s"] = [_median(row.prefill) for row in rows]
+    found["first\ntoken"] = [
+        _milliseconds(Spread.of(row.first_token).median) if row.first_token else _DASH for row in rows
+    ]
+    return [Column(heading, tuple(cells)) for heading, cells in found.items()]
+
+
+def _table(report: BenchReport, batches: Column, names: Column, part: Sequence[Column]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column in (batches, names, *part):
+        table.add_column(
+            column.heading, justify="left" if column is names else "right", no_wrap=True, min_width=column.width
+        )
+    for place in range(len(names.cells)):
+        last = (place + 1) % len(report.names) == 0
+        table.add_row(*(column.cells[place] for column in (batches, names, *part)), end_section=last)
+        if last and place + 1 < len(names.cells):
+            table.add_row()
     return table
 
 
@@ -80,11 +125,15 @@ def notes(report: BenchReport) -> Iterator[str]:
         yield f"  {note}"
 
 
-def _rates(values: Sequence[float]) -> tuple[str, str]:
+def _median(values: Sequence[float]) -> str:
+    return rate_text(Spread.of(values).median) if values else _DASH
+
+
+def _range(values: Sequence[float]) -> str:
     if not values:
-        return _DASH, ""
-    spread = Spread.of(values)
-    return rate_text(spread.median), f"{rate_text(spread.low)}-{rate_text(spread.high)}"
+        return ""
+    _, low, high = Spread.of(values)
+    return f"{rate_text(low)}-{rate_text(high)}"
 
 
 def _ratio_text(report: BenchReport, name: str, other: str, batch: int) -> str:

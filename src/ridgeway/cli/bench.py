@@ -81,7 +81,8 @@ def bench(
             faults = {cells[contender.name, size].fault for size in batches}
             for fault in sorted(filter(None, faults)):
                 say(f"{contender.name} {fault}")
-        for line in tables.opening(plan, llm, contenders, expected_seconds(plan, cells)):
+        ready = [c for c in contenders if any(cells[c.name, size].fault is None for size in batches)]
+        for line in tables.opening(plan, llm, ready, expected_seconds(plan, cells)):
             screen.print(line, soft_wrap=True)
         with share_bar(screen) as progress:
             measure(plan, contenders, cells, progress)
@@ -97,7 +98,9 @@ def bench(
         lossless=tuple(c.name for c in contenders if c.lossless and c.name != BASELINE),
     )
     shown = screen if json == "-" else Console(highlight=False)
-    shown.print(tables.main_table(report))
+    for table in tables.main_tables(report, shown.width):
+        shown.print()
+        shown.print(table)
     for part in tables.category_tables(report):
         shown.print(part)
     for note in tables.notes(report):
