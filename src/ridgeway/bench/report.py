@@ -5,7 +5,7 @@ with the reason, when one side failed or did not produce the same number of toke
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple
@@ -89,13 +89,17 @@ class Row:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All rows. names: of the contenders, in the table's order; methods: those of them that are Ridgeway's own."""
+    """All rows. names: of the contenders, in the table's order; methods: those of them that are Ridgeway's own.
+
+    lossless: those that must write the baseline's tokens. plain_seconds: by batch size, what `roof` says of a token.
+    """
 
     plan: Plan
     cells: Cells
     names: tuple[str, ...]
     methods: tuple[str, ...]
     lossless: tuple[str, ...] = ()
+    plain_seconds: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> Mapping[tuple[str, int], Row]:
@@ -110,14 +114,13 @@ class BenchReport:
         return _ratio(one.decode, other.decode)
 
     def roof_fraction(self, name: str, batch: int) -> float | None:
-        """Of a method: as counted. Of a peer: share of the rate that the roof allows plain decoding of this model."""
+        """Of a method: as counted. Of a peer: share of the rate that memory allows plain decoding of the file."""
         row = self.rows[name, batch]
-        if name in self.methods or not row.decode:
+        if name in self.methods:
             return row.roof_fraction
-        plain = self.rows[BASELINE, batch].decode_phase
-        if plain is None or not plain.tokens:
+        if not row.decode or batch not in self.plain_seconds:
             return None
-        return median(row.decode) * plain.floor / plain.tokens
+        return median(row.decode) * self.plain_seconds[batch]
 
     def agreement(self, name: str, batch: int) -> float | None:
         """Median over requests of the share of tokens before the first that is not plain decoding's; None: unknown."""

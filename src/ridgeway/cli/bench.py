@@ -50,9 +50,11 @@ def bench(
 
     from ridgeway.bench import tables
     from ridgeway.bench.contenders import split_specs
+    from ridgeway.bench.peers import Peer
     from ridgeway.bench.picture import bench_svg
     from ridgeway.bench.progress import share_bar
     from ridgeway.bench.report import BASELINE, BenchReport
+    from ridgeway.bench.roof import plain_seconds_per_token
     from ridgeway.bench.runs import Plan, expected_seconds, measure, prepare
     from ridgeway.bench.setup import bench_llm, contenders_of, load_workload
     from ridgeway.bench.workload import DEFAULT_NAME, limited, read_prompts
@@ -96,6 +98,7 @@ def bench(
         names=tuple(contender.name for contender in contenders),
         methods=tuple(specs),
         lossless=tuple(c.name for c in contenders if c.lossless and c.name != BASELINE),
+        plain_seconds=plain_seconds_per_token(llm, plan),
     )
     shown = screen if json == "-" else Console(highlight=False)
     for table in tables.main_tables(report, shown.width):
@@ -114,6 +117,7 @@ def bench(
             "executor": llm.executor.name,
             "threads": llm.executor.threads,
             "details": {contender.name: contender.detail for contender in contenders},
+            "tried": {contender.name: contender.tried for contender in contenders if isinstance(contender, Peer)},
         }
         print(dumps(head | report.as_json()), file=target, flush=True)
 
