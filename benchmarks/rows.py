@@ -1,6 +1,6 @@
 """What a weight stream costs by its number of rows: the curve that decides what speculation and diffusion can gain.
 
-    python benchmarks/rows.py [-m MODEL] [--executor cpu] [--rows 1,2,4,8,16,32,64,128,512] [--context 128] [--json FILE]
+    python benchmarks/rows.py [-m MODEL] [--executor cpu] [--rows 1,2,4,8,16,32] [--context 128] [--json FILE]
 
 Each number of rows is one query behind `context` cached tokens; up to 64 rows all are read (as in the verification of
 drafts), beyond that only the last (as in prefill). Sizes take turns within a repeat, so that a machine whose speed
