@@ -6,6 +6,8 @@ from typing import Self
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.workload import Workload
 
+UNKNOWN = 1 << 62
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -14,7 +16,8 @@ class Capacity:
     weights: all tensors held. kv: keys and values of all requests' tokens. kv_paged, kv_contiguous: what pages of
     `Workload.page` slots, or one stretch as long as the longest context, set aside for them. kv_share,
     weight_share: of the physical memory. largest_batch, largest_batch_contiguous: requests of this length that fit
-    beside the weights; 0 if the weights alone do not. kv_per_token: of one request.
+    beside the weights; 0 if the weights alone do not. kv_per_token: of one request. A machine whose memory is not
+    known has room for anything.
     """
 
     memory: int
@@ -43,7 +46,7 @@ class Capacity:
         paged = request(-(-workload.length // page) * page)
         stretch = request(workload.reserved or max(config.max_positions, workload.length))
         usable = int(machine.usable_bytes * workload.memory_share)
-        free = usable - cost_model.weight_bytes
+        free = usable - cost_model.weight_bytes if usable else UNKNOWN
         n = workload.concurrency
         return cls(
             memory=machine.memory_bytes,
@@ -60,11 +63,11 @@ class Capacity:
 
     @property
     def kv_share(self) -> float:
-        return self.kv / self.memory
+        return self.kv / self.memory if self.memory else 0.0
 
     @property
     def weight_share(self) -> float:
-        return self.weights / self.memory
+        return self.weights / self.memory if self.memory else 0.0
 
     @property
     def paged_waste(self) -> float:

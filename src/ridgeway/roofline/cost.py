@@ -288,7 +288,18 @@ class CostModel:
         machine = self.machine
         memory = cost.bytes / (self.reach.memory * machine.typical_bandwidth(cost.working_set))
         compute = cost.flops / (self.reach.compute * machine.peak(self.arithmetic).median)
-        return cost.streams * self.overhead + max(memory, compute)
+        return cost.streams * self.overhead + max(memory, compute) + self._exchange(cost)
+
+    def _exchange(self, cost: Cost) -> float:
+        """Seconds in which several devices add up their parts of each sublayer's output: a ring, each part passed
+        on 2 (n - 1) / n times.
+        """
+        machine = self.machine
+        if machine.devices == 1:
+            return 0.0
+        passed = cost.rows * self.config.hidden * self.activation_itemsize * 2 * (machine.devices - 1) / machine.devices
+        each = cost.streams * machine.link_latency
+        return 2 * self.config.layers * (each + (passed / machine.link_bandwidth if machine.link_bandwidth else 0.0))
 
     def _activations(self, rows: int, reads: int, attention_layers: int, mlp_layers: int) -> int:
         config = self.config
