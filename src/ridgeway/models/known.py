@@ -25,6 +25,12 @@ def known_models() -> tuple[str, ...]:
     return tuple(_table())
 
 
+def find_known(name: str) -> Outline | None:
+    """The model of the list by that name, alias or checkpoint; None if there is none."""
+    key = _aliases().get(_plain(name))
+    return None if key is None else _known(key)
+
+
 def find_outline(argument: str | Path) -> Outline:
     """A model's sizes by name, `config.json`, folder, GGUF file or hub id; of a hub id only the configuration is
     fetched. Raises ModelError with the nearest names.

@@ -13,15 +13,18 @@ import numpy as np
 
 _WINDOW = 32  # ratios kept of each kind: a machine's speed drifts
 _ENOUGH = 8  # ratios from which on a kind speaks for itself
-_PRIOR_LOW, _PRIOR_HIGH = -0.25, 0.5  # of log ratios without any observation: x 0.78 to x 1.65
 _NARROWEST = 0.02
 _LOW, _HIGH = 0.05, 0.95
 
 
 class Calibration:
-    """Ratios of measured to estimated seconds, by kind of step."""
+    """Ratios of measured to estimated seconds, by kind of step.
 
-    def __init__(self) -> None:
+    low, high: between which times the estimate nine of ten steps are taken to lie before any was observed.
+    """
+
+    def __init__(self, low: float = 0.78, high: float = 1.65) -> None:
+        self._prior_low, self._prior_high = log(low), log(high)
         self._ratios: dict[tuple[str, int], deque[float]] = {}
 
     def observe(self, bound: str, rows: int, ratio: float) -> None:
@@ -32,14 +35,14 @@ class Calibration:
         """Factors on an estimate: low, middle, high; without observations 1 in the middle, far apart."""
         logs = self._alike(bound, _size_class(rows))
         if not logs:
-            return exp(_PRIOR_LOW), 1.0, exp(_PRIOR_HIGH)
+            return exp(self._prior_low), 1.0, exp(self._prior_high)
         # What other kinds of steps lend moves the middle but does not narrow the interval.
         trust = min(1.0, self.observations(bound, rows) / _ENOUGH)
         middle = float(np.median(logs))
         low = min(-_NARROWEST, float(np.quantile(logs, _LOW)) - middle)
         high = max(_NARROWEST, float(np.quantile(logs, _HIGH)) - middle)
-        low = trust * low + (1 - trust) * _PRIOR_LOW
-        high = trust * high + (1 - trust) * _PRIOR_HIGH
+        low = trust * low + (1 - trust) * self._prior_low
+        high = trust * high + (1 - trust) * self._prior_high
         return exp(middle + low), exp(middle), exp(middle + high)
 
     def observations(self, bound: str, rows: int) -> int:

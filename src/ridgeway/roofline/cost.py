@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
+from math import log2
 from typing import Self
 
 import numpy as np
@@ -46,6 +47,7 @@ _ATTENTION = (
     *("attn_norm", "q", "k", "v", "o", "q_bias", "k_bias", "v_bias", "o_bias", "q_norm", "k_norm"),
     *("q_a", "q_a_norm", "q_b", "kv_a", "kv_a_norm", "kv_b"),
 )
+_FEW, _MANY = 64, 512  # rows of a stream up to which products are slow, and from which on they are fast
 
 
 class CostModel:
@@ -81,11 +83,12 @@ class CostModel:
         self.arithmetic = arithmetic
         self.machine = machine
         if overhead is None:
-            overhead = machine.step_overhead + config.layers * machine.layer_overhead
+            per_layer = machine.layer_overhead if reach.fitted is None else reach.fitted.layer
+            overhead = (machine.step_overhead if reach.fitted is None else 0.0) + config.layers * per_layer
         self.overhead = overhead
         self.reach = reach
         self.expert_skew = expert_skew
-        self.calibration = Calibration()
+        self.calibration = Calibration(reach.low, reach.high)
         self._all_windows = Counter(config.windows)
         self._layer_bytes = np.zeros((config.layers, 2), dtype=np.int64)  # (layers, attention or MLP)
         self._layer_flops = np.zeros_like(self._layer_bytes)  # per row
@@ -283,14 +286,35 @@ class CostModel:
             return self._all_windows
         return Counter(window for window, run in zip(self.config.windows, sublayers[:, 0], strict=True) if run)
 
-    def _uncorrected(self, cost: Cost) -> float:
-        """Overhead, plus the longer of traffic and products, at the shares of typical rates reached."""
+    def parts(self, cost: Cost) -> tuple[float, float, float, float, float]:
+        """What the fitted law adds up: layers run through, seconds to read weights and K/V at typical rates, and
+        seconds of products at the typical rate, those of streams with few rows apart from those with many.
+        """
         machine = self.machine
+        bandwidth = machine.typical_bandwidth(cost.working_set)
+        products = cost.flops / machine.peak(self.arithmetic).median
+        many = min(1.0, max(0.0, log2(max(1, self._rows_per_stream(cost)) / _FEW) / log2(_MANY / _FEW)))
+        return (
+            float(cost.streams * self.config.layers),
+            cost.weight_bytes / bandwidth,
+            cost.kv_bytes / bandwidth,
+            (1 - many) * products,
+            many * products,
+        )
+
+    def _uncorrected(self, cost: Cost) -> float:
+        """Overhead, and reading and products at the shares of typical rates that are reached."""
+        machine, fitted = self.machine, self.reach.fitted
+        if fitted is not None:
+            _, weights, kv, few, many = self.parts(cost)
+            reading = fitted.weights * weights + fitted.kv * kv
+            products = fitted.few * few + fitted.many * many
+            return cost.streams * self.overhead + reading + products + self.exchange(cost)
         memory = cost.bytes / (self.reach.memory * machine.typical_bandwidth(cost.working_set))
         compute = cost.flops / (self.reach.compute * machine.peak(self.arithmetic).median)
-        return cost.streams * self.overhead + max(memory, compute) + self._exchange(cost)
+        return cost.streams * self.overhead + max(memory, compute) + self.exchange(cost)
 
-    def _exchange(self, cost: Cost) -> float:
+    def exchange(self, cost: Cost) -> float:
         """Seconds in which several devices add up their parts of each sublayer's output: a ring, each part passed
         on 2 (n - 1) / n times.
         """

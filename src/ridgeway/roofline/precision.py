@@ -34,7 +34,7 @@ class Precision:
 
     def held_bytes(self, config: ModelConfig) -> dict[str, int]:
         """Bytes of each tensor of that model; vectors are small and stay in 16 bits, in GGUF formats in 32."""
-        if self.name in FORMATS:
+        if self.name in FORMATS and self.head == self.matrices:
             return {name: packed_bytes(shape, self.name) for name, shape in config.tensor_shapes().items()}
         held = {}
         for name, shape in config.tensor_shapes().items():
@@ -95,7 +95,10 @@ _ALL = (
     Precision("mxfp4", 16, 16, experts=4.25, note="experts in 4 bits with a scale per 32, the rest in 16 bits"),
     Precision("gf4", 4.0, 4.0, note="eight weights and a scale in 32 bits"),
     Precision("nvfp4", 4.5, 16, ("fp4", "fp8", *_FLOAT), note="weights and activations in 4 bits, a scale per 16"),
-    *(Precision(name, form.bits_per_weight, form.bits_per_weight) for name, form in FORMATS.items() if "Q" in name),
+    Precision("Q8_0", 8.5, 8.5),
+    # Files in these formats hold the head (a tied embedding, too) in Q6_K.
+    Precision("Q4_0", 4.5, 6.5625),
+    Precision("Q4_1", 5.0, 6.5625),
     # Mixtures of formats: bits that make a whole Llama 3.1 8B as large as llama.cpp states.
     Precision("Q4_K_M", 4.79, 6.5625),
     Precision("Q4_K_S", 4.57, 6.5625),

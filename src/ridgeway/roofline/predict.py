@@ -14,6 +14,7 @@ from ridgeway.roofline.capacity import Capacity
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.decoding import Autoregressive, Decoding, Stream
 from ridgeway.roofline.experts import DEFAULT_SKEW, distinct_experts
+from ridgeway.roofline.law import default_law
 from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.precision import Precision, precision
 from ridgeway.roofline.prediction import ExpertsTouched, Prediction, Work
@@ -24,8 +25,10 @@ from ridgeway.roofline.workload import Workload
 class Predictor:
     """Predictions for one model at one precision on one machine; keeps the cost model, so that many are cheap.
 
-    config: the model's. weights: a precision or its name. held_bytes: bytes of each tensor where a file says so;
-    None: what the precision takes. Raises ModelError or MachineError.
+    config: the model's. weights: a precision or its name. held_bytes: bytes of each tensor where a file says
+    so; None: what the precision takes. engine: a family of `roofline.engines`; empty: what engines reach on the
+    whole. reach: None: fitted for data sheets, typical for measured machines. Raises ModelError or
+    MachineError.
     """
 
     def __init__(
@@ -38,11 +41,15 @@ class Predictor:
         held_bytes: Mapping[str, int] | None = None,
         kv_itemsize: int = 2,
         expert_skew: float = DEFAULT_SKEW,
-        reach: Reach = TYPICAL,
+        engine: str = "",
+        reach: Reach | None = None,
     ) -> None:
         self.model = model
         self.precision = weights if isinstance(weights, Precision) else precision(weights)
         machine, arithmetic = self.precision.on(machine)
+        if reach is None:
+            measured = machine.source == "measured"
+            reach = TYPICAL if measured else default_law().reach(machine, self.precision, engine)
         self.cost_model = CostModel(
             config,
             held_bytes or self.precision.held_bytes(config),
