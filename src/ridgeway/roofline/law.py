@@ -32,7 +32,7 @@ _SPREAD = {
     "engine": (1.2, 0.1, 0.8, 0.4, 0.4),
     "kind": (0.5, 0.3, 0.6, 0.4, 0.4),
     "width": (0.1, 0.2, 0.02, 0.3, 0.3),
-    "engine, kind": (0.8, 0.1, 0.1, 0.3, 0.3),
+    "engine, kind": (0.8, 0.1, 0.4, 0.3, 0.3),
     "attention": (0.05, 0.02, 0.6, 0.02, 0.02),
 }
 _NOISE, _OUTLIER = 0.12, 0.15  # of logarithms: a row's own scatter, and from where on it counts less

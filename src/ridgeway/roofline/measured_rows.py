@@ -61,6 +61,7 @@ class Measurement:
     rate: float
     tokens: float
     interleaved: bool
+    kv_itemsize: int
     flash: bool
     source: str
 
@@ -158,6 +159,7 @@ def _measurement(row: Mapping[str, str], name: str) -> Measurement:
         rate=rate,
         tokens=tokens,
         interleaved="continuous" in method,
+        kv_itemsize=1 if _has_narrow_kv(row, weights) else 2,
         flash=has_flash_attention(row.get("engine", "")),
         source=row.get("source", ""),
     )
@@ -202,6 +204,8 @@ def _weights(row: Mapping[str, str]) -> Precision:
         raise _UnusableError("precision is not stated")
     if said == "fp4":
         return precision("mxfp4" if "gpt-oss" in row["model"].lower() else "nvfp4")
+    if said == "mxfp4" and engine.startswith("llama.cpp"):
+        return precision("mxfp4-q8")
     if said == "fp8" and engine.startswith("calm"):
         return precision("fp8-weights")
     key = _PRECISIONS.get(said, said)
@@ -209,6 +213,14 @@ def _weights(row: Mapping[str, str]) -> Precision:
     if key not in known:
         raise _UnusableError(f"precision {row['precision']!r} is not known")
     return precision(known[key])
+
+
+def _has_narrow_kv(row: Mapping[str, str], weights: Precision) -> bool:
+    """Checkpoints that NVIDIA quantizes to fp8 or fp4 say in `hf_quant_config.json` that K/V are fp8, too; TensorRT-LLM
+    reports its figures with them.
+    """
+    ours = row["model"].startswith("nvidia/") or row.get("engine", "").lower().startswith("tensorrt")
+    return ours and weights.name in ("fp8", "nvfp4")
 
 
 def _machine(row: Mapping[str, str]) -> tuple[str, Machine]:

@@ -93,6 +93,7 @@ _ALL = (
     Precision("int4-g32", 5.0, 5.0, note="weights alone, scale and zero point in 16 bits per 32"),
     Precision("int4-g128", 4.25, 16, note="weights alone, scale and zero point in 16 bits per 128"),
     Precision("mxfp4", 16, 16, experts=4.25, note="experts in 4 bits with a scale per 32, the rest in 16 bits"),
+    Precision("mxfp4-q8", 8.5, 8.5, experts=4.25, note="experts in 4 bits, the rest in Q8_0: files of llama.cpp"),
     Precision("gf4", 4.0, 4.0, note="eight weights and a scale in 32 bits"),
     Precision("nvfp4", 4.5, 16, ("fp4", "fp8", *_FLOAT), note="weights and activations in 4 bits, a scale per 16"),
     Precision("Q8_0", 8.5, 8.5),

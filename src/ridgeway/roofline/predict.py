@@ -7,6 +7,7 @@ is computed here that the cost model can compute, so that predictions and the ju
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import Self
 
 from ridgeway.core.errors import RequestError
 from ridgeway.models.config import ModelConfig
@@ -45,21 +46,29 @@ class Predictor:
         reach: Reach | None = None,
     ) -> None:
         self.model = model
-        self.precision = weights if isinstance(weights, Precision) else precision(weights)
-        machine, arithmetic = self.precision.on(machine)
+        packed = weights if isinstance(weights, Precision) else precision(weights)
+        self.precision = packed.name
+        machine, arithmetic = packed.on(machine)
         if reach is None:
             measured = machine.source == "measured"
-            reach = TYPICAL if measured else default_law().reach(machine, self.precision, engine)
+            reach = TYPICAL if measured else default_law().reach(machine, packed, engine)
         self.cost_model = CostModel(
             config,
-            held_bytes or self.precision.held_bytes(config),
+            held_bytes or packed.held_bytes(config),
             kv_itemsize,
-            activation_itemsize=4 if self.precision.name == "fp32" else 2,
+            activation_itemsize=4 if packed.name == "fp32" else 2,
             arithmetic=arithmetic,
             machine=machine,
             reach=reach,
             expert_skew=expert_skew,
         )
+
+    @classmethod
+    def of(cls, model: str, cost_model: CostModel, precision: str) -> Self:
+        """For a model as an executor holds it."""
+        predictor = cls.__new__(cls)
+        predictor.model, predictor.precision, predictor.cost_model = model, precision, cost_model
+        return predictor
 
     @property
     def machine(self) -> Machine:
@@ -89,7 +98,7 @@ class Predictor:
             method=method.name,
             assumptions=method.assumptions,
             lossless=method.lossless,
-            precision=self.precision.name,
+            precision=self.precision,
             arithmetic=model.arithmetic,
             workload=workload,
             prefill=one.times(workload.concurrency),
@@ -114,11 +123,11 @@ class Predictor:
         if not capacity.largest_batch:
             need = (capacity.weights + capacity.kv_paged // workload.concurrency) / 2**30
             raise RequestError(
-                f"{self.model} in {self.precision.name} does not fit on {where}: one request of {workload.length:,} "
+                f"{self.model} in {self.precision} does not fit on {where}: one request of {workload.length:,} "
                 f"tokens needs {need:,.1f} GiB; fewer bits, shorter requests or more devices would do"
             )
         raise RequestError(
-            f"batch {workload.concurrency} does not fit on {where}: {self.model} in {self.precision.name} leaves room "
+            f"batch {workload.concurrency} does not fit on {where}: {self.model} in {self.precision} leaves room "
             f"for {capacity.largest_batch} requests of {workload.length:,} tokens"
         )
 

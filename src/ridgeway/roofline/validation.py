@@ -220,6 +220,10 @@ class _Case:
             parts += times * np.array(model.parts(cost))
             floor += times * model.floor(cost)
             exchange += times * model.exchange(cost)
+        if row.batch is None:  # the floor of an unknown batch: all memory is full of half-finished answers
+            most = _largest_batch(row, model, share=1.0, answer=0.5)
+            step = model.count([QueryShape(1, context)] * most)
+            floor = model.floor(step) / most + model.floor(model.count([prefill[1]])) / row.output
         if row.interleaved:  # whether a prompt's time is counted between two tokens, tables do not say
             floor = model.floor(model.count([QueryShape(1, context)] * batch))
         names = groups(row.machine, row.weights, row.engine, row.flash)
@@ -245,13 +249,15 @@ _BLOCK = 32  # positions of a diffusion forward, where the row does not say
 
 
 def _model(row: Measurement) -> CostModel:
-    return Predictor(
-        row.outline.name, row.outline.config, row.machine.times(row.devices), row.weights, reach=TYPICAL
-    ).cost_model
+    machine, config = row.machine.times(row.devices), row.outline.config
+    itemsize = row.kv_itemsize
+    return Predictor(row.outline.name, config, machine, row.weights, kv_itemsize=itemsize, reach=TYPICAL).cost_model
 
 
-def _largest_batch(row: Measurement, model: CostModel) -> int:
-    found = Capacity.of(model, Workload(max(1, row.prompt), max(1, row.output))).largest_batch
+def _largest_batch(row: Measurement, model: CostModel, share: float = 0.9, answer: float = 1.0) -> int:
+    """answer: how much of an answer a request holds on average."""
+    held = Workload(max(1, row.prompt), max(1, round(answer * row.output)), memory_share=share)
+    found = Capacity.of(model, held).largest_batch
     if not found:
         raise RidgewayError("the model does not fit into the memory that the table knows of")
     return min(found, _MOST_REQUESTS)
