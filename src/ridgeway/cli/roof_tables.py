@@ -24,6 +24,7 @@ from ridgeway.roofline.sweep import sweep_points
 from ridgeway.roofline.workload import Workload
 
 _BATCHED = 32
+_WIDE = 110  # columns from which on a table may have all its columns
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _show_one(
     if workload.concurrency == 1 and isinstance(methods[0], Autoregressive) and len(methods) > 1:
         many = replace(workload, concurrency=max(1, min(_BATCHED, found[0].capacity.largest_batch)))
         shown.insert(1, (methods[0], predictor.predict(many, methods[0])))
-    console.print(_methods_table(shown, workload.price is not None))
+    console.print(_methods_table(shown, workload.price is not None, console.width >= _WIDE))
     for method, _ in shown:
         assumed = ", ".join(f"{key} {_plain(value)}" for key, value in method.assumptions.items())
         if assumed and not isinstance(method, Autoregressive):
@@ -177,55 +178,46 @@ def _precisions(asked: Asked, machine: Machine) -> list[Prediction]:
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else "right")
+        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number == 0)
     return table
 
 
-def _methods_table(shown: Sequence[tuple[Decoding, Prediction]], priced: bool) -> Table:
-    headings = ["method", "tok/s floor", "estimate", "low-high", "in all", "first token", "tok/pass", "FLOP/B", "bound"]
+def _methods_table(shown: Sequence[tuple[Decoding, Prediction]], priced: bool, wide: bool) -> Table:
+    headings = ["method", "tok/s floor", "estimate", "in all", "FLOP/B", "bound"]
+    headings[3:3] = ["low-high"] if wide else []
+    headings += ["first token", "tok/pass"] if wide else []
     table = _table(*headings, *(["$/M tok"] if priced else []))
     for method, item in shown:
-        batch = f", {item.workload.concurrency} at once" if item.workload.concurrency > 1 else ""
+        batch = f" x {item.workload.concurrency}" if item.workload.concurrency > 1 else ""
+        interval = f"{_rate(item.slowest.per_request)}-{_rate(item.fastest.per_request)}"
         table.add_row(
             f"{method.name}{batch}",
             _rate(item.floor.per_request),
             _rate(item.estimate.per_request),
-            f"{_rate(item.slowest.per_request)}-{_rate(item.fastest.per_request)}",
+            *([interval] if wide else []),
             _rate(item.estimate.total),
-            _seconds(item.estimate.first_token),
-            f"{item.tokens_per_forward:.2f}",
             f"{item.intensity:.1f}",
             item.regime,
+            *([_seconds(item.estimate.first_token), f"{item.tokens_per_forward:.2f}"] if wide else []),
             *([f"{item.estimate.dollars:.3g}"] if item.estimate.dollars is not None else []),
         )
     return table
 
 
 def _precision_table(found: Sequence[Prediction]) -> Table:
-    table = _table(
-        "plain decoding in",
-        "weights",
-        "tok/s floor",
-        "estimate",
-        "first token",
-        "bound",
-        "ridge",
-        "MBU",
-        "MFU",
-        "most at once",
-    )
+    table = _table("plain, in", "weights", "floor", "estimate", "first token", "ridge", "MBU", "MFU", "most", "bound")
     for item in found:
         table.add_row(
             item.precision,
-            f"{item.capacity.weights / 1e9:.3g} GB",
+            _size(item.capacity.weights),
             _rate(item.floor.per_request),
             _rate(item.estimate.per_request),
             _seconds(item.estimate.first_token),
-            item.regime,
             f"{item.ridge:.0f}",
             f"{100 * item.bandwidth_utilization:.0f} %",
             f"{100 * item.compute_utilization:.1f} %",
-            _most(item) if item.capacity.fits else "does not fit",
+            _most(item) if item.capacity.fits else "none",
+            item.regime,
         )
     return table
 
@@ -318,7 +310,7 @@ def _rate(rate: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.1f} ms"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
 def _size(count: float) -> str:

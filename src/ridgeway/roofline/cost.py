@@ -29,7 +29,7 @@ from typing import Self
 import numpy as np
 
 from ridgeway.core.arrays import BoolArray
-from ridgeway.core.errors import MachineError, ModelError
+from ridgeway.core.errors import MachineError, ModelError, RequestError
 from ridgeway.core.executor import Executor
 from ridgeway.core.query import Batch
 from ridgeway.models.config import ModelConfig
@@ -87,6 +87,8 @@ class CostModel:
             overhead = (machine.step_overhead if reach.fitted is None else 0.0) + config.layers * per_layer
         self.overhead = overhead
         self.reach = reach
+        if not expert_skew >= 0:
+            raise RequestError(f"skew={expert_skew:g}: expected 0 (uniform) or more")
         self.expert_skew = expert_skew
         self.calibration = Calibration(reach.low, reach.high)
         self._all_windows = Counter(config.windows)
@@ -232,6 +234,10 @@ class CostModel:
         """Least time to read and write the weights and the K/V."""
         return cost.least_bytes / self.machine.bandwidth(cost.working_set)
 
+    def likely_memory_seconds(self, cost: Cost) -> float:
+        """The same with as many experts as are likely touched, not the fewest possible."""
+        return self.memory_seconds(cost) + cost.expert_spread_bytes / self.machine.bandwidth(cost.working_set)
+
     def compute_seconds(self, cost: Cost) -> float:
         """Least time to do the products."""
         return cost.flops / self.machine.compute(self.arithmetic)
@@ -249,7 +255,7 @@ class CostModel:
     def bound(self, cost: Cost) -> Bound:
         """What takes longest at the machine's ceilings: memory, arithmetic, or the overhead of a step."""
         times: dict[Bound, float] = {
-            "memory": self.memory_seconds(cost),
+            "memory": self.likely_memory_seconds(cost),
             "compute": self.compute_seconds(cost),
             "overhead": cost.streams * self.overhead,
         }

@@ -11,20 +11,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from ridgeway.core.errors import RequestError
 from ridgeway.models.config import Experts
 
-DEFAULT_SKEW = 0.5
+# The least round exponent under which the traffic of batches measured on a GB10 (gpt-oss 20b and 120b, Qwen3 30B-A3B;
+# 8 to 32 rows) fits through its 273 GB/s; at 0.75 some of it would not.
+DEFAULT_SKEW = 1.0
 
 
 @lru_cache(maxsize=4096)
 def distinct_experts(experts: Experts, rows: int, skew: float = DEFAULT_SKEW) -> float:
-    """Distinct experts of a layer that `rows` rows touch; skew 0: independent and uniform choices.
-
-    Raises RequestError if skew is below 0.
-    """
-    if not skew >= 0:
-        raise RequestError(f"skew={skew}: expected 0 (uniform) or more")
+    """Distinct experts of a layer that `rows` rows touch; skew 0: independent and uniform choices."""
     if rows <= 0:
         return 0.0
     missed = (1 - _popularity(experts, skew)) ** rows

@@ -112,7 +112,8 @@ def _looks_gated(row: Mapping[str, str]) -> bool:
     """Whether it would count for the gate if it could be read: dense, one device, plain decoding, a rate of it."""
     method, metric = row.get("decode_method", "ar"), row.get("metric", "")
     one = row.get("n_devices", "1") in ("", "1")
-    return one and not row.get("active_params_b") and method.startswith("ar") and metric.startswith("decode_tok_s")
+    dense = row.get("active_params_b", "") in ("", row.get("total_params_b", ""))
+    return one and dense and method.startswith("ar") and metric.startswith("decode_tok_s")
 
 
 def _measurement(row: Mapping[str, str], name: str) -> Measurement:
@@ -191,7 +192,7 @@ def _outline(row: Mapping[str, str]) -> Outline:
     if found is not None:
         return found
     total = _number(row.get("total_params_b", ""))
-    if row.get("active_params_b") and row["active_params_b"] != row.get("total_params_b"):
+    if row.get("active_params_b", "") not in ("", row.get("total_params_b", "")):
         raise _UnusableError(f"model {said!r}: a mixture of experts whose sizes are not known")
     if not total:
         raise _UnusableError(f"model {said!r} is not known, and its parameters are not stated")

@@ -22,6 +22,7 @@ class Precision:
     """matrices: bits per weight of the layers' matrices, scales included; head: of embedding and head; experts: of
     a mixture's experts, None: as matrices. arithmetic: types to multiply in, the first that the machine has.
     outliers: share of the products made in 16 bits beside int8. note: what it stands for.
+    embed: of an embedding that is not the head as well, None: as head.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Precision:
     experts: float | None = None
     outliers: float = 0.0
     note: str = ""
+    embed: float | None = None
 
     def held_bytes(self, config: ModelConfig) -> dict[str, int]:
         """Bytes of each tensor of that model; vectors are small and stay in 16 bits, in GGUF formats in 32."""
@@ -39,6 +41,8 @@ class Precision:
         held = {}
         for name, shape in config.tensor_shapes().items():
             bits = self._bits(name.rsplit(".", 1)[-1], len(shape))
+            if name == "embed" and not config.tied_head and self.embed is not None:
+                bits = self.embed
             elements = 1
             for size in shape:
                 elements *= size
@@ -98,14 +102,14 @@ _ALL = (
     Precision("nvfp4", 4.5, 16, ("fp4", "fp8", *_FLOAT), note="weights and activations in 4 bits, a scale per 16"),
     Precision("Q8_0", 8.5, 8.5),
     # Files in these formats hold the head (a tied embedding, too) in Q6_K.
-    Precision("Q4_0", 4.5, 6.5625),
-    Precision("Q4_1", 5.0, 6.5625),
+    Precision("Q4_0", 4.5, 6.5625, embed=4.5),
+    Precision("Q4_1", 5.0, 6.5625, embed=5.0),
     # Mixtures of formats: bits that make a whole Llama 3.1 8B as large as llama.cpp states.
-    Precision("Q4_K_M", 4.79, 6.5625),
-    Precision("Q4_K_S", 4.57, 6.5625),
-    Precision("Q5_K_M", 5.69, 6.5625),
+    Precision("Q4_K_M", 4.79, 6.5625, embed=4.5),
+    Precision("Q4_K_S", 4.57, 6.5625, embed=4.5),
+    Precision("Q5_K_M", 5.69, 6.5625, embed=5.5),
     Precision("Q6_K", 6.5625, 6.5625),
-    Precision("IQ4_XS", 4.32, 6.5625),
+    Precision("IQ4_XS", 4.32, 6.5625, embed=4.25),
 )
 PRECISIONS: Mapping[str, Precision] = {precision.name: precision for precision in _ALL}
 COMPARED = ("bf16", "int8", "llm.int8", "4-bit")

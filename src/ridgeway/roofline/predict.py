@@ -138,9 +138,9 @@ class Predictor:
                 continue
             cost = model.count([stream.shape] * requests, stream.sublayers)
             seconds, low, high = model.estimate(cost)
-            memory, compute = model.memory_seconds(cost), model.compute_seconds(cost)
-            phase = Work(1.0, cost, max(memory, compute), memory, compute, model.overhead, seconds, low, high)
-            scaled = phase.times(stream.times * stream.share)
+            memory, compute = model.likely_memory_seconds(cost), model.compute_seconds(cost)
+            one = Work(1.0, cost, model.floor(cost), memory, compute, model.overhead, seconds, low, high)
+            scaled = one.times(stream.times * stream.share)
             # A cheaper stream is still a stream.
             total += Work(stream.times, *(getattr(scaled, name) for name in _AFTER_STREAMS))
         return total
