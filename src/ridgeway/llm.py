@@ -76,6 +76,8 @@ class LLM:
         self.steps: list[StepReport] = []
         self.outputs: list[RequestOutput] = []
         self._numbers = count()
+        self._methods: dict[Method, DecodingMethod] = {}
+        self._fitting: dict[int, DecodingMethod] = {}  # by identity: what was checked and prepared for this model
 
     @property
     def traits(self) -> ModelTraits:
@@ -153,6 +155,20 @@ class LLM:
         prompts = [self.chat_prompt(conversation) for conversation in conversations]  # type: ignore[arg-type]
         return self.generate(prompts, params, method=method, sampling_params=sampling_params)
 
+    def method(self, spec: Method = None) -> DecodingMethod:
+        """The method that `spec` names, ready for this model. Raises MethodError.
+
+        Methods that are named are made once: what their drafters learned serves later requests.
+        """
+        named = spec is None or (isinstance(spec, str) and ".py" not in spec)
+        method = self._methods[spec] if named and spec in self._methods else make_method(spec)
+        if id(method) not in self._fitting:
+            check_fit(method, self.traits)
+            self._fitting[id(method)] = method
+        if named:
+            self._methods[spec] = method
+        return method
+
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the model's chat template, ready for the assistant's answer."""
         return self.tokenizer.chat_ids(messages)
@@ -222,17 +238,13 @@ class LLM:
         listed = _as_prompts(prompts)
         each_params = _for_each(params if params is not None else SamplingParams(), len(listed), "params")
         each_method = _for_each(method, len(listed), "method")
-        made: dict[int, DecodingMethod] = {}
         requests = []
         call = next(self._numbers)
         for place, (prompt, one, how) in enumerate(zip(listed, each_params, each_method, strict=True)):
             if not isinstance(one, SamplingParams):
                 raise RequestError(f"params are SamplingParams, not {type(one).__name__}")
             text, ids = self._encode(prompt)
-            key = id(how)
-            if key not in made:
-                made[key] = make_method(how)
-                check_fit(made[key], self.traits)
+            decoding = self.method(how)
             tokenizer = self.model.tokenizer
             new_text = None
             if tokenizer is not None:
@@ -241,7 +253,7 @@ class LLM:
                 request_id=f"{call}-{place}",
                 prompt=ids,
                 params=one,
-                method=made[key],
+                method=decoding,
                 prompt_text=text,
                 new_text=new_text,
                 token_text=None if tokenizer is None else tokenizer.token_text,

@@ -29,6 +29,10 @@ class MethodError(RidgewayError, ValueError):
     """A decoding method that does not exist, has no such option, or does not fit the model."""
 
 
+class OutOfPagesError(RidgewayError):
+    """The K/V pool has no room for a draft's own K/V; a drafter may go on without."""
+
+
 class MachineError(RidgewayError, ValueError):
     """A machine that is not in the table, or whose ceilings cannot be read."""
 

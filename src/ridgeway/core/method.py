@@ -10,7 +10,9 @@ from collections.abc import Sequence as Sequences
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from ridgeway.core.arrays import BoolArray, DoubleArray, IntArray
+import numpy as np
+
+from ridgeway.core.arrays import BoolArray, DoubleArray, IntArray, ints
 from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
@@ -50,6 +52,45 @@ class DraftTree:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @classmethod
+    def chain(cls, tokens: Sequences[int] | IntArray, survival: Sequences[float] | DoubleArray) -> "DraftTree":
+        """Tokens that follow each other."""
+        return cls(ints(tokens), np.arange(-1, len(tokens) - 1, dtype=np.int64), np.asarray(survival, dtype=np.float64))
+
+    @property
+    def is_chain(self) -> bool:
+        return bool((self.parent == np.arange(-1, len(self) - 1)).all())
+
+    @property
+    def depth(self) -> IntArray:
+        """(n,) how many drafted tokens the path to each token has, itself included."""
+        depth = np.ones(len(self), dtype=np.int64)
+        for node, above in enumerate(self.parent):
+            if above >= 0:
+                depth[node] = depth[above] + 1
+        return depth
+
+    def only(self, keep: BoolArray) -> "DraftTree":
+        """The tokens that `keep` (n,) names, without those whose parents are left out."""
+        place: dict[int, int] = {-1: -1}
+        kept: list[int] = []
+        for node, above in enumerate(self.parent):
+            if keep[node] and int(above) in place:
+                place[node] = len(kept)
+                kept.append(node)
+        return DraftTree(self.tokens[kept], ints([place[int(p)] for p in self.parent[kept]]), self.survival[kept])
+
+    def likeliest(self, count: int) -> "DraftTree":
+        """At most `count` tokens: those most likely to survive."""
+        if len(self) <= count:
+            return self
+        keep = np.zeros(len(self), dtype=np.bool_)
+        keep[np.argsort(-self.survival, kind="stable")[: max(count, 0)]] = True
+        return self.only(keep)
+
+
+NO_DRAFT = DraftTree.chain([], [])
+
 
 class DecodingMethod(ABC):
     """A way to turn weight streams into tokens. Options are fields, so that `name:key=value` can set them.
@@ -73,6 +114,10 @@ class DecodingMethod(ABC):
         """State of a new sequence, kept in `sequence.state`: host data that survives preemption."""
         return None
 
+    def explain(self, sequence: Sequence) -> tuple[str, ...]:
+        """What was chosen for `sequence` and why, in words for people; the last line is the present choice."""
+        return ()
+
     @abstractmethod
     def demand(self, sequence: Sequence) -> Rows:
         """How many rows the next query has use for."""
@@ -87,14 +132,17 @@ class DecodingMethod(ABC):
 
 
 class Drafter(ABC):
-    """Something that guesses the next tokens of sequences, to be verified by a method."""
+    """Something that guesses the next tokens of sequences, to be verified by a method.
+
+    What it remembers of a sequence it may keep in a `WeakKeyDictionary` by sequence.
+    """
 
     @abstractmethod
     def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: "Streams") -> list[DraftTree]:
         """A tree of at most `depths[i]` tokens for each sequence (it may be empty)."""
 
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:  # noqa: B027
-        """Learn from what was verified."""
+        """Learn from what was verified; `sequence` has the committed tokens already, and may be finished."""
 
 
 class View(Protocol):
@@ -105,10 +153,18 @@ class View(Protocol):
 
 
 class Streams(Protocol):
-    """Weight streams for a drafter that needs its own; all of them are counted."""
+    """Weight streams for a drafter that needs its own, all of them counted; and what the coming step will cost."""
 
-    def fork(self, sequence: Sequence) -> View: ...
+    def fork(self, sequence: Sequence, model: str | None = None) -> View:
+        """A view of the sequence in the target's cache, or in that of the drafting model of this name."""
+        ...
 
     def forward(
         self, views: Sequences[View], queries: Sequences[Query], sublayers: BoolArray | None = None
-    ) -> list[Answer]: ...
+    ) -> list[Answer]:
+        """One weight stream over views of one model."""
+        ...
+
+    def price(self, drafted: int) -> float:
+        """Estimated seconds of the coming step if all sequences that draft here add `drafted` rows together."""
+        ...

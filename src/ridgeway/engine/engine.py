@@ -5,7 +5,7 @@ that request and no other.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -20,13 +20,16 @@ from ridgeway.core.outputs import Delta, RequestOutput
 from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
 from ridgeway.engine.contract import check_query, check_request, checked_tokens
+from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
 from ridgeway.engine.sampling import selection_of
 from ridgeway.engine.scheduler import Grant, Limits, Scheduler
 from ridgeway.engine.stopping import AnswerText, accept
 from ridgeway.engine.streams import EngineStreams
 from ridgeway.roofline.cost import CostModel
+from ridgeway.roofline.prices import PriceList, Prices
 from ridgeway.roofline.report import StepReport
+from ridgeway.roofline.shape import QueryShape
 
 PAGE_SIZE = 16
 
@@ -77,6 +80,9 @@ class Engine:
         self.cache = PagedCache(self.pool)
         self.scheduler = Scheduler(self.cache, limits or Limits())
         self.prefix_caching = prefix_caching
+        self.prices = Prices(cost_model)
+        self.draft_models: dict[str, DraftModel] = {}
+        self._target = Weights(executor, cost_model, self.cache)
         self.tracked: dict[str, Tracked] = {}
         self._arrivals = 0
         self._result = StepResult()
@@ -129,6 +135,7 @@ class Engine:
     def step(self) -> StepResult:
         """One weight stream for everyone who runs."""
         result = self._result = StepResult()
+        began = perf_counter()
         grants = self.scheduler.schedule(self._preempted, self._admitted)
         planned = self._plan(grants)
         if planned:
@@ -143,6 +150,7 @@ class Engine:
                 self._commit(plan, answer) for plan, answer in zip(planned, answers, strict=True) if answer is not None
             )
             self._report(batch, sum(plan.prefill_rows for plan in planned), committed, seconds)
+            self.prices.observe_host(perf_counter() - began - sum(report.seconds for report in result.reports))
         if not self.busy:
             self.check()
         return result
@@ -158,6 +166,12 @@ class Engine:
         if not self.busy:
             assert self.pool.owned == 0, f"{self.pool.owned} pages are owned while nothing runs"
             assert not self.tracked, f"{sorted(self.tracked)} are tracked while nothing runs"
+            assert not any(model.views for model in self.draft_models.values()), "a draft model holds what nobody runs"
+
+    def add_draft_model(self, name: str, executor: Executor, cost_model: CostModel) -> None:
+        """A model of the same vocabulary for drafters that ask for it by name; its K/V hold as much as the target's."""
+        pages = max(1, self.capacity // PAGE_SIZE)
+        self.draft_models[name] = DraftModel.of(executor, cost_model, pages, PAGE_SIZE)
 
     def check_request(self, request: Request) -> None:
         """Raise RequestError or MethodError if the request could not run."""
@@ -207,16 +221,33 @@ class Engine:
             assert drafter is not None
             depths = [grant.rows - grant.running.sequence.pending for grant in group]
             try:
-                with EngineStreams(self.executor, self.cache, [g.running for g in group]) as streams:
+                price = self._price_of(grants, group)
+                with EngineStreams(self._target, self.draft_models, [g.running for g in group], price) as streams:
                     trees = drafter.propose(sequences, depths, streams)
-                for batch, seconds in streams.streams:
-                    self._report(batch, prefill_rows=0, committed=0, seconds=seconds)
+                for model, batch, seconds in streams.streams:
+                    self._report(batch, prefill_rows=0, committed=0, seconds=seconds, cost_model=model.cost_model)
             except Exception as error:
                 for grant in group:
                     self._fail(grant.running, error)
                 continue
             drafts |= {sequence.key: tree for sequence, tree in zip(sequences, trees, strict=True)}
         return drafts
+
+    def _price_of(self, grants: list[Grant], group: list[Grant]) -> Callable[[int], float]:
+        """Seconds of the coming step by how many rows `group` drafts together; listed when first asked for."""
+        prices: PriceList | None = None
+
+        def shape(grant: Grant) -> QueryShape:
+            sequence = grant.running.sequence
+            return QueryShape(sequence.pending if grant in group else grant.rows, sequence.cached)
+
+        def price(drafted: int) -> float:
+            nonlocal prices
+            if prices is None:
+                prices = self.prices.of([shape(grant) for grant in grants if grant.rows])
+            return prices[drafted] + self.prices.host
+
+        return price
 
     def _with_logprobs(self, sequence: Sequence, query: Query) -> Query:
         """The query, reading also what the request wants to know of tokens' probabilities."""
@@ -278,14 +309,18 @@ class Engine:
         source = list(range(len(tokens))) if commit.source is None else [int(row) for row in commit.source]
         tracked.record_logprobs(running, answer, accepted, source[: len(accepted)])
         self._keep(running, query, commit, accepted)
-        if sequence.method.drafter is not None:
-            sequence.method.drafter.observe(sequence, query, answer, commit)
         if accepted and tracked.metrics.first_token_seconds is None:
             tracked.metrics.first_token_seconds = perf_counter() - tracked.arrived
         if sequence.finished:
             running.text.finish()
-            self.scheduler.remove(running)
+            self._leave(running)
         self._emit(tracked, running, accepted)
+        if sequence.method.drafter is not None:
+            try:
+                sequence.method.drafter.observe(sequence, query, answer, commit)
+            except Exception as error:
+                if not sequence.finished:
+                    self._fail(running, error)
         return len(accepted)
 
     def _keep(self, running: Running, query: Query, commit: Commit, accepted: list[int]) -> None:
@@ -299,6 +334,12 @@ class Engine:
             self.executor.move(rows[source], rows[:kept])
         sequence.extend(accepted, kept)
         self.cache.remember(running.table, sequence.tokens, sequence.cached)
+
+    def _leave(self, running: Running) -> None:
+        """A sequence ends: its pages go back, here and in draft models."""
+        self.scheduler.remove(running)
+        for model in self.draft_models.values():
+            model.release(running.sequence)
 
     def _emit(self, tracked: Tracked, running: Running, tokens: list[int]) -> None:
         sequence = running.sequence
@@ -334,7 +375,7 @@ class Engine:
             return
         running.sequence.finish_reason = "length"
         running.text.finish()
-        self.scheduler.remove(running)
+        self._leave(running)
         self._emit(self.tracked[running.sequence.request_id], running, [])
 
     def _fail(self, running: Running, error: Exception) -> None:
@@ -348,15 +389,23 @@ class Engine:
             if not running.sequence.finished:
                 running.sequence.finish_reason = reason
                 running.text.finish()
-                self.scheduler.remove(running)
+                self._leave(running)
                 self._emit(tracked, running, [])
 
-    def _report(self, batch: Batch, prefill_rows: int, committed: int, seconds: float) -> None:
-        """Judge a weight stream by the cost model, and let the cost model learn from it."""
-        cost = self.cost_model.count_batch(batch)
+    def _report(
+        self,
+        batch: Batch,
+        prefill_rows: int,
+        committed: int,
+        seconds: float,
+        cost_model: CostModel | None = None,
+    ) -> None:
+        """Judge a weight stream by the cost model of its model, and let the cost model learn from it."""
+        cost_model = cost_model or self.cost_model
+        cost = cost_model.count_batch(batch)
         self._result.reports.append(
             StepReport.of(
-                self.cost_model,
+                cost_model,
                 cost,
                 rows=batch.rows,
                 reads=batch.reads,
@@ -366,9 +415,11 @@ class Engine:
                 seconds=seconds,
             )
         )
-        exceeded = self.cost_model.observe(cost, seconds)
+        exceeded = cost_model.observe(cost, seconds)
         if exceeded is not None:
-            self.cost_model.raise_ceilings(exceeded)
+            machine = cost_model.raise_ceilings(exceeded)
+            for one in (self._target, *self.draft_models.values()):
+                one.cost_model.machine = machine
 
 
 def page_size_for(block_size: int | None) -> int:
