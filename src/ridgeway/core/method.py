@@ -153,7 +153,13 @@ class View(Protocol):
 
 
 class Streams(Protocol):
-    """Weight streams for a drafter that needs its own, all of them counted; and what the coming step will cost."""
+    """Weight streams for a drafter that needs its own, all of them counted; and what the coming step will cost.
+
+    certain: tokens that the coming step commits at least, with or without drafts, of all its sequences.
+    """
+
+    @property
+    def certain(self) -> int: ...
 
     def fork(self, sequence: Sequence, model: str | None = None) -> View:
         """A view of the sequence in the target's cache, or in that of the drafting model of this name."""

@@ -5,7 +5,7 @@ that request and no other.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -221,8 +221,7 @@ class Engine:
             assert drafter is not None
             depths = [grant.rows - grant.running.sequence.pending for grant in group]
             try:
-                price = self._price_of(grants, group)
-                with EngineStreams(self._target, self.draft_models, [g.running for g in group], price) as streams:
+                with self._streams(grants, group) as streams:
                     trees = drafter.propose(sequences, depths, streams)
                 for model, batch, seconds in streams.streams:
                     self._report(batch, prefill_rows=0, committed=0, seconds=seconds, cost_model=model.cost_model)
@@ -233,8 +232,8 @@ class Engine:
             drafts |= {sequence.key: tree for sequence, tree in zip(sequences, trees, strict=True)}
         return drafts
 
-    def _price_of(self, grants: list[Grant], group: list[Grant]) -> Callable[[int], float]:
-        """Seconds of the coming step by how many rows `group` drafts together; listed when first asked for."""
+    def _streams(self, grants: list[Grant], group: list[Grant]) -> EngineStreams:
+        """What the drafter of `group` is given: streams of its own, and what drafts cost in the coming step."""
         prices: PriceList | None = None
 
         def shape(grant: Grant) -> QueryShape:
@@ -247,7 +246,8 @@ class Engine:
                 prices = self.prices.of([shape(grant) for grant in grants if grant.rows])
             return prices[drafted] + self.prices.host
 
-        return price
+        certain = sum(grant.rows >= grant.running.sequence.pending for grant in grants)
+        return EngineStreams(self._target, self.draft_models, [grant.running for grant in group], price, certain)
 
     def _with_logprobs(self, sequence: Sequence, query: Query) -> Query:
         """The query, reading also what the request wants to know of tokens' probabilities."""

@@ -35,7 +35,8 @@ class DraftStream(NamedTuple):
 class EngineStreams:
     """The `Streams` of one round of drafting; a context manager that gives back the pages of all forks.
 
-    target: the model that verifies. models: those that only draft, by name. price: see `core.method.Streams`.
+    target: the model that verifies. models: those that only draft, by name. price, certain: see
+    `core.method.Streams`.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class EngineStreams:
         models: Mapping[str, DraftModel],
         running: Sequences[Running],
         price: Callable[[int], float],
+        certain: int,
     ) -> None:
         self._target = target
         self._models = models
         self._tables = {entry.sequence.key: entry.table for entry in running}
         self._price = price
+        self.certain = certain
         self._forks: list[Fork] = []
         self.streams: list[DraftStream] = []
 

@@ -11,12 +11,15 @@ from typing import Any, get_type_hints
 from ridgeway.core.errors import MethodError, did_you_mean
 from ridgeway.core.method import DecodingMethod
 from ridgeway.core.traits import ModelTraits
+from ridgeway.methods.auto import Auto
 from ridgeway.methods.autoregressive import Autoregressive
 from ridgeway.methods.ngram import NGram
 from ridgeway.methods.recycling import Recycling
 from ridgeway.methods.suffix import Suffix
 
-METHODS: Mapping[str, type[DecodingMethod]] = {cls.name: cls for cls in (Autoregressive, NGram, Suffix, Recycling)}
+METHODS: Mapping[str, type[DecodingMethod]] = {
+    cls.name: cls for cls in (Auto, Autoregressive, NGram, Suffix, Recycling)
+}
 DEFAULT = "ar"
 
 
