@@ -13,12 +13,13 @@ from ridgeway.core.method import DecodingMethod
 from ridgeway.core.traits import ModelTraits
 from ridgeway.methods.auto import Auto
 from ridgeway.methods.autoregressive import Autoregressive
+from ridgeway.methods.lookahead import Lookahead
 from ridgeway.methods.ngram import NGram
 from ridgeway.methods.recycling import Recycling
 from ridgeway.methods.suffix import Suffix
 
 METHODS: Mapping[str, type[DecodingMethod]] = {
-    cls.name: cls for cls in (Auto, Autoregressive, NGram, Suffix, Recycling)
+    cls.name: cls for cls in (Autoregressive, Auto, NGram, Suffix, Recycling, Lookahead)
 }
 DEFAULT = "ar"
 

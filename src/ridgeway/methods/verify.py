@@ -27,7 +27,7 @@ from ridgeway.core.sequence import Sequence
 from ridgeway.core.visibility import CAUSAL, Tree
 
 # With more tokens than these still without K/V, a step is a prefill: its rows are dear, and nothing is drafted.
-_PREFILL = 8
+PREFILL = 8
 
 
 class Speculative(DecodingMethod):
@@ -55,7 +55,7 @@ class Speculative(DecodingMethod):
 
     def demand(self, sequence: Sequence) -> Rows:
         pending = sequence.pending
-        if pending > _PREFILL:
+        if pending > PREFILL:
             return Rows(1, pending)
         return Rows(1, pending + min(self.most, room(sequence)))
 
@@ -81,11 +81,10 @@ class Speculative(DecodingMethod):
     def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
         if not len(query.read):
             return Commit(NO_INTS, np.arange(len(query)))
-        last = int(query.read.rows[0])  # the newest committed token; drafts follow it
-        path = accepted_path(query, last, answer.tokens)
-        record(sequence, query, last, len(path) - 1)
-        source = ints(path) - last
-        return Commit(answer.tokens[source], np.concatenate([np.arange(last), ints(path)]), source)
+        rows = query.read.rows  # the newest committed token, then the drafts
+        path = accepted_path(query, rows, answer.tokens)
+        record(sequence, query, rows, len(path) - 1)
+        return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
 
 
 @dataclass(frozen=True)
@@ -119,22 +118,25 @@ def fitting(sequence: Sequence, tree: DraftTree, nodes: int) -> DraftTree:
     return (tree if fits.all() else tree.only(fits)).likeliest(nodes)
 
 
-def accepted_path(query: Query, last: int, drawn: IntArray) -> list[int]:
-    """Rows of the accepted path, the newest committed token's row `last` first; drawn[i] is row last + i's token."""
+def accepted_path(query: Query, rows: IntArray, drawn: IntArray) -> IntArray:
+    """The accepted path, as indexes of `rows`: the newest committed token's row, and drafts behind it.
+
+    rows: the newest token's row first. drawn: the target's token after each of them.
+    """
     children: defaultdict[int, list[int]] = defaultdict(list)
-    for row in range(last + 1, len(query)):
-        children[int(query.parent[row])].append(row)
-    path = [last]
+    for place, row in enumerate(rows.tolist()[1:], start=1):
+        children[int(query.parent[row])].append(place)
+    path = [0]
     while True:
-        token = drawn[path[-1] - last]
-        child = next((row for row in children[path[-1]] if query.tokens[row] == token), None)
+        row, token = int(rows[path[-1]]), drawn[path[-1]]
+        child = next((place for place in children[row] if query.tokens[rows[place]] == token), None)
         if child is None:
-            return path
+            return ints(path)
         path.append(child)
 
 
-def record(sequence: Sequence, query: Query, last: int, accepted: int) -> None:
-    """Count what became of the rows behind `last`: by position how many were drafted, and how many accepted."""
-    depths = query.positions[last + 1 :] - query.positions[last]
+def record(sequence: Sequence, query: Query, rows: IntArray, accepted: int) -> None:
+    """Count what became of the drafts (`rows` but the first): how many at each position, how many accepted."""
+    depths = query.positions[rows[1:]] - query.positions[rows[0]]
     if sequence.drafts is not None and len(depths):
         sequence.drafts.record([int(n) for n in np.bincount(depths)[1:]], accepted)
