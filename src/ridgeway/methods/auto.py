@@ -12,7 +12,7 @@ rests, and the guesses that it would have made are judged by the text that comes
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Sequences
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +29,7 @@ from ridgeway.methods.depth import Choice, choose
 from ridgeway.methods.ngram import NGramDrafter
 from ridgeway.methods.recycling import RecyclingDrafter
 from ridgeway.methods.suffix import SuffixDrafter
+from ridgeway.methods.trie import Guesser
 from ridgeway.methods.verify import Speculative, fitting
 
 _THINKING = 0.005  # share of the time that guessing may take while nothing is drafted
@@ -60,7 +61,7 @@ class Known:
 class Controller(Drafter):
     """Decides for all its sequences at once. drafters: by name; each is asked, none may need weight streams."""
 
-    def __init__(self, drafters: dict[str, Drafter]) -> None:
+    def __init__(self, drafters: dict[str, Guesser]) -> None:
         self.names = list(drafters)
         self.drafters = list(drafters.values())
         self.acceptance = Acceptance()
@@ -79,7 +80,7 @@ class Controller(Drafter):
 
     def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
         began = perf_counter()
-        trees = [self._guess(sequence, depth, streams) for sequence, depth in zip(sequences, depths, strict=True)]
+        trees = [self._guess(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
         survival = np.concatenate([tree.survival for tree in trees])
         order = np.argsort(-survival, kind="stable")
         choice = self._choose([float(chance) for chance in survival[order]], len(sequences), streams)
@@ -107,7 +108,7 @@ class Controller(Drafter):
         for number in known.drafters:
             self.drafters[number].observe(sequence, query, answer, commit)
 
-    def _guess(self, sequence: Sequence, depth: int, streams: Streams) -> DraftTree:
+    def _guess(self, sequence: Sequence, depth: int) -> DraftTree:
         """One tree of what the request's drafters guess, each guess with its estimated survival."""
         known = self.of(sequence)
         known.steps += 1
@@ -116,18 +117,16 @@ class Controller(Drafter):
             self._revise(known)
         guesses = known.guesses = Guesses()
         for number in known.drafters:
-            tree = self.drafters[number].propose([sequence], [depth], streams)[0]
+            tree = self.drafters[number].guess(sequence, depth)
             places: list[int] = []
-            depth_of: list[int] = []
-            for node, (token, above) in enumerate(zip(tree.tokens.tolist(), tree.parent.tolist(), strict=True)):
-                before = tree.survival[above] if above >= 0 else 1.0
-                stated = float(tree.survival[node] / before) if before > 0 else 0.0
-                depth_of.append(1 if above < 0 else depth_of[above] + 1)
-                kind = kind_of(number, stated, depth_of[node])
-                place = places[above] if above >= 0 else -1
-                survival = known.acceptance.chance(kind, stated) * (guesses.survival[place] if place >= 0 else 1.0)
-                places.append(guesses.guess(place, token, survival, kind))
-            known.guessed[number] += bool(len(tree))
+            depths: list[int] = []
+            for token, above, survival in zip(tree.tokens, tree.parent, tree.survival, strict=True):
+                stated = survival if above < 0 else survival / tree.survival[above]
+                depths.append(1 if above < 0 else depths[above] + 1)
+                kind = kind_of(number, stated, depths[-1])
+                place, before = (-1, 1.0) if above < 0 else (places[above], guesses.survival[places[above]])
+                places.append(guesses.guess(place, token, before * known.acceptance.chance(kind, stated), kind))
+            known.guessed[number] += len(tree) > 0
         return fitting(sequence, guesses.tree(), depth)
 
     def _choose(self, survival: list[float], sequences: int, streams: Streams) -> Choice:
@@ -198,12 +197,16 @@ class Auto(Speculative):
     """Draft as much as pays, from n-grams, suffix counts and recycled successors; nothing where nothing does."""
 
     name = "auto"
+    drafters: str = "ngram+suffix+recycling"
     nodes: int = 8
     longest: int = 6
     window: int = 12
     remembered: int = 8192
 
     def __post_init__(self) -> None:
+        unknown = set(self.drafters.split("+")) - {"ngram", "suffix", "recycling"}
+        if unknown:
+            raise ValueError(f"drafters: {min(unknown)!r} is none of ngram, suffix and recycling, joined by +")
         if self.nodes < 1 or self.longest < 1 or self.window < 2 or self.remembered < 0:
             raise ValueError("nodes and longest are at least 1, window at least 2, remembered at least 0")
 
@@ -212,13 +215,12 @@ class Auto(Speculative):
         return self.make_drafter()
 
     def make_drafter(self) -> Controller:
-        return Controller(
-            {
-                "ngram": NGramDrafter(self.longest),
-                "suffix": SuffixDrafter(self.window, self.remembered),
-                "recycling": RecyclingDrafter(successors=4, likeliest=False),
-            }
-        )
+        known: dict[str, Callable[[], Guesser]] = {
+            "ngram": lambda: NGramDrafter(self.longest),
+            "suffix": lambda: SuffixDrafter(self.window, self.remembered),
+            "recycling": lambda: RecyclingDrafter(successors=4, likeliest=False),
+        }
+        return Controller({name: known[name]() for name in self.drafters.split("+")})
 
     @property
     def most(self) -> int:

@@ -7,13 +7,11 @@ After "Assisted generation with prompt lookup" (Saxena 2023) and LLMA (Yang et a
 the text at each step; here an index grows by each new token, so a lookup takes the same time in a text of any length.
 """
 
-from collections.abc import Sequence as Sequences
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from ridgeway.core.method import NO_DRAFT, Drafter, DraftTree, Streams
 from ridgeway.core.sequence import Sequence
-from ridgeway.methods.trie import Trie
+from ridgeway.methods.trie import Guesser, Trie
 from ridgeway.methods.verify import Speculative
 
 # How often the next token is right by length of the match, before anything was seen: long matches are seldom chance.
@@ -45,7 +43,7 @@ class Index:
         return 0, ()
 
 
-class NGramDrafter(Drafter):
+class NGramDrafter(Guesser):
     """longest: of matches. branches: how many of the latest matches are followed; several make a tree."""
 
     def __init__(self, longest: int, branches: int = 1) -> None:
@@ -53,27 +51,23 @@ class NGramDrafter(Drafter):
         self.branches = branches
         self.indexes: WeakKeyDictionary[Sequence, Index] = WeakKeyDictionary()
 
-    def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
-        return [self.draft(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
-
-    def draft(self, sequence: Sequence, depth: int) -> DraftTree:
+    def guess(self, sequence: Sequence, budget: int) -> Trie:
+        """At most `budget` tokens."""
         tokens = sequence.tokens
         index = self.indexes.get(sequence)
         if index is None:
             index = self.indexes[sequence] = Index(self.longest)
         index.extend(tokens, self.branches)
         matched, places = index.find(tokens)
-        if not matched:
-            return NO_DRAFT
-        trust = _TRUST[min(matched, len(_TRUST)) - 1]
-        if len(places) == 1:
-            draft = self.follow(tokens, places[0], depth)
-            return DraftTree.chain(draft, [trust**step for step in range(1, len(draft) + 1)])
         trie = Trie()
+        trust = _TRUST[min(matched, len(_TRUST)) - 1]
         for rank, place in enumerate(places):
-            share = trust if rank == 0 else (1 - trust) * trust
-            trie.add(self.follow(tokens, place, depth), [share * trust**step for step in range(depth)])
-        return trie.tree().likeliest(depth)
+            survival = trust if rank == 0 else (1 - trust) * trust
+            node = -1
+            for token in self.follow(tokens, place, budget // len(places)):
+                node = trie.child(node, token, survival)
+                survival *= trust
+        return trie
 
     @staticmethod
     def follow(tokens: list[int], place: int, depth: int) -> list[int]:

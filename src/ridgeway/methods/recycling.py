@@ -8,14 +8,12 @@ After "Token Recycling" (Luo et al. 2024, arXiv 2408.08696, sections 3.1 to 3.3)
 a fixed shape of 80 nodes; here the ranks' acceptance is counted, and the likeliest nodes are drafted, as many as pay.
 """
 
-from collections.abc import Sequence as Sequences
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from ridgeway.core.method import NO_DRAFT, Drafter, DraftTree, Streams
 from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
-from ridgeway.methods.trie import Trie
+from ridgeway.methods.trie import Guesser, Trie
 from ridgeway.methods.verify import Speculative
 
 _PRIOR = (0.3, 0.1, 0.05)  # chance of the likeliest successor, the second, the third; later ones share the last
@@ -23,7 +21,7 @@ _WEIGHT = 20.0  # of the prior, in observations
 _FORGET = 0.998
 
 
-class RecyclingDrafter(Drafter):
+class RecyclingDrafter(Guesser):
     """successors: kept for each token. likeliest: whether they are the likeliest of each row, or the tokens drawn.
 
     The tokens that were drawn are there anyway; the likeliest have to be read out of each row.
@@ -36,12 +34,11 @@ class RecyclingDrafter(Drafter):
         self._tried = [_WEIGHT] * successors
         self._right = [_WEIGHT * _PRIOR[min(rank, len(_PRIOR) - 1)] for rank in range(successors)]
 
-    def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
-        return [self.draft(sequence.tokens[-1], depth) for sequence, depth in zip(sequences, depths, strict=True)]
-
-    def draft(self, newest: int, budget: int) -> DraftTree:
+    def guess(self, sequence: Sequence, budget: int) -> Trie:
+        """At most `budget` tokens, the likeliest first."""
+        newest = sequence.tokens[-1]
         if newest not in self.after:
-            return NO_DRAFT
+            return Trie()
         chances = [right / tried for right, tried in zip(self._right, self._tried, strict=True)]
         tree = Trie()
         heap: list[tuple[float, int, int, int]] = []  # -survival, order, parent, token
@@ -54,7 +51,7 @@ class RecyclingDrafter(Drafter):
         while heap and len(tree) < budget:
             negative, _, above, token = heappop(heap)
             offer(token, tree.child(above, token, -negative), -negative)
-        return tree.tree()
+        return tree
 
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:
         """Count which rank was right after each committed token, then learn from every row that was read."""

@@ -9,15 +9,13 @@ over the answers of all requests, the oldest forgotten first.
 """
 
 from collections import deque
-from collections.abc import Sequence as Sequences
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from weakref import WeakKeyDictionary
 
-from ridgeway.core.method import Drafter, DraftTree, Streams
 from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
-from ridgeway.methods.trie import Trie
+from ridgeway.methods.trie import Guesser, Trie
 from ridgeway.methods.verify import Speculative
 
 
@@ -90,7 +88,7 @@ class Text:
     answer: list[int] = field(default_factory=list)
 
 
-class SuffixDrafter(Drafter):
+class SuffixDrafter(Guesser):
     """window: longest run that is counted. remembered: tokens of answers that the shared tree holds at most."""
 
     def __init__(self, window: int, remembered: int) -> None:
@@ -101,21 +99,20 @@ class SuffixDrafter(Drafter):
         self._answers: deque[Text] = deque()  # in the shared tree, oldest first
         self._held = 0
 
-    def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
-        return [self.draft(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
-
-    def draft(self, sequence: Sequence, depth: int) -> DraftTree:
+    def guess(self, sequence: Sequence, budget: int) -> Trie:
+        """At most `budget` tokens: from the longest match, or from half of it, as short ones have seen more."""
         text = self._text(sequence)
         best, best_score = Trie(), 0.0
         for ends in (text.ends, text.shared_ends):
-            matched = min(len(ends) - 1, self.window - 1)
-            while matched > 0:  # the whole match, half of it, a quarter: long ones are sure, short ones have seen more
-                tree = likely_tree(ends[matched], matched, depth)
+            longest = min(len(ends) - 1, self.window - 1)
+            while longest and not ends[longest].children:
+                longest -= 1
+            for matched in {longest, (longest + 1) // 2} - {0}:
+                tree = likely_tree(ends[matched], matched, budget)
                 score = sum(tree.survival)
                 if score > best_score:
                     best, best_score = tree, score
-                matched //= 2
-        return best.tree()
+        return best
 
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:
         text = self._text(sequence)

@@ -1,11 +1,16 @@
-"""Several guesses of the same text as one tree: what they share is drafted, and verified, once."""
+"""Several guesses of the same text as one tree: what they share is drafted, and verified, once.
 
+Plain lists, as drafters that cost no weight stream are asked at every step for a handful of tokens.
+"""
+
+from abc import abstractmethod
 from collections.abc import Sequence as Sequences
 
 import numpy as np
 
 from ridgeway.core.arrays import ints
-from ridgeway.core.method import DraftTree
+from ridgeway.core.method import Drafter, DraftTree, Streams
+from ridgeway.core.sequence import Sequence
 
 
 class Trie:
@@ -40,3 +45,14 @@ class Trie:
 
     def tree(self) -> DraftTree:
         return DraftTree(ints(self.tokens), ints(self.parent), np.asarray(self.survival, dtype=np.float64))
+
+
+class Guesser(Drafter):
+    """A drafter that needs no weight streams, and can be asked for one sequence at a time."""
+
+    @abstractmethod
+    def guess(self, sequence: Sequence, budget: int) -> Trie:
+        """At most `budget` tokens that may follow."""
+
+    def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
+        return [self.guess(sequence, depth).tree() for sequence, depth in zip(sequences, depths, strict=True)]
