@@ -21,12 +21,14 @@ from ridgeway.engine.engine import Engine
 from ridgeway.engine.request import Request
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
+from ridgeway.engine.workbench import EngineWorkbench
 from ridgeway.executors.memory import slots_that_fit
 from ridgeway.executors.registry import make_executor
 from ridgeway.methods.registry import check_fit, make_method
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
+from ridgeway.models.vocabulary import check_vocabulary
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.hardware import machine as machine_named
 from ridgeway.roofline.machine import Machine
@@ -36,6 +38,9 @@ from ridgeway.roofline.this_machine import remember, this_machine
 Prompt = str | Sequence[int] | Mapping[str, Any]
 Method = str | DecodingMethod | type[DecodingMethod] | None
 Message = Mapping[str, Any]
+
+
+_SAMPLE_TEXT = "The history of the city begins with a small harbour. In the"
 
 
 class LLM:
@@ -76,6 +81,7 @@ class LLM:
         self.steps: list[StepReport] = []
         self.outputs: list[RequestOutput] = []
         self._numbers = count()
+        self.draft_models: dict[str, Model] = {}
         self._methods: dict[Method, DecodingMethod] = {}
         self._fitting: dict[int, DecodingMethod] = {}  # by identity: what was checked and prepared for this model
 
@@ -164,10 +170,22 @@ class LLM:
         method = self._methods[spec] if named and spec in self._methods else make_method(spec)
         if id(method) not in self._fitting:
             check_fit(method, self.traits)
+            for name in method.draft_models:
+                if name not in self.draft_models:
+                    self.add_draft_model(name, load_model(name))
+            sample = self.model.tokenizer.encode(_SAMPLE_TEXT) if self.model.tokenizer is not None else [0]
+            method.prepare(EngineWorkbench(self.engine, self.title, sample))
             self._fitting[id(method)] = method
         if named:
             self._methods[spec] = method
         return method
+
+    def add_draft_model(self, name: str, model: Model) -> None:
+        """Let `draft:model=NAME` draft with `model`. Raises MethodError if its vocabulary is another one."""
+        check_vocabulary(self.model, model)
+        self.draft_models[name] = model
+        executor = make_executor(self.executor.name, model, self.executor.threads)
+        self.engine.add_draft_model(name, executor, CostModel.of(model.config, executor, self.machine))
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the model's chat template, ready for the assistant's answer."""

@@ -53,10 +53,11 @@ class Session:
         sampling: Mapping[str, Any],
     ) -> None:
         # What is wrong is told before anything is loaded.
-        self.method = make_method(method)
+        make_method(method)
         given = {name: value for name, value in sampling.items() if value is not None}
         SamplingParams(**given)
         self.llm = LLM(model, executor=executor, threads=threads)
+        self.method = self.llm.method(method)
         self.params = self.llm.default_sampling_params(**given)
 
     def prompt_ids(self, text: str, raw: bool) -> list[int]:
@@ -90,6 +91,10 @@ class Session:
         output = self.llm.outputs[0]
         if output.error is not None:
             raise RidgewayError(output.error)
+        answer = output.outputs[0]
+        drafts, why = answer.drafts, answer.explanation
+        notes = [drafts.words] if drafts is not None and drafts.steps else []
+        notes += [f"{self.method.name}: {why[-1]}"] if why else []
         report = RunReport.of(
             self.llm.steps,
             self.llm.cost_model,
@@ -101,6 +106,9 @@ class Session:
             kv_pool_fraction=peak,
             lossless=self.method.lossless,
             price=price,
+            notes=notes,
+            drafts=drafts,
+            explanation=why,
         )
         return Generated(output, report, interrupted)
 

@@ -97,12 +97,17 @@ class DecodingMethod(ABC):
 
     lossless: whether the tokens are those of plain autoregressive decoding, token for token;
     `ridgeway.testing.check_lossless` tests the claim. needs: one phrase for people, shown by `ridgeway methods`.
+    draft_models: models that its drafter forks sequences in, by name.
     """
 
     name: ClassVar[str]
     lossless: ClassVar[bool] = True
     needs: ClassVar[str] = "a causal model"
     drafter: "Drafter | None" = None
+    draft_models: tuple[str, ...] = ()
+
+    def prepare(self, workbench: "Workbench") -> None:  # noqa: B027
+        """Whatever has to be known of a model before its first request."""
 
     def refusal(self, traits: ModelTraits) -> str | None:
         """Why this method cannot run a model with these traits, as the end of a sentence; None if it can."""
@@ -161,8 +166,11 @@ class Streams(Protocol):
     @property
     def certain(self) -> int: ...
 
-    def fork(self, sequence: Sequence, model: str | None = None) -> View:
-        """A view of the sequence in the target's cache, or in that of the drafting model of this name."""
+    def fork(self, sequence: Sequence, model: str | None = None, drafts: int = 1) -> View:
+        """A view of the sequence in the target's cache, or in that of the draft model of this name.
+
+        It has room for K/V of all committed tokens and `drafts` more. Raises OutOfPagesError if there is none.
+        """
         ...
 
     def forward(
@@ -173,4 +181,27 @@ class Streams(Protocol):
 
     def price(self, drafted: int) -> float:
         """Estimated seconds of the coming step if all sequences that draft here add `drafted` rows together."""
+        ...
+
+
+class Workbench(Protocol):
+    """What a method may try on a model before the first request. layers: how many the model has."""
+
+    @property
+    def layers(self) -> int: ...
+
+    def seconds(self, rows: int, sublayers: BoolArray | None = None) -> float:
+        """Estimated seconds of a weight stream of one sequence with that many rows, all read."""
+        ...
+
+    def agreement(self, sublayers: BoolArray) -> float:
+        """On a sample of its own text: how often the model says the same with these sublayers as with all."""
+        ...
+
+    def load(self, name: str) -> Any:
+        """What was saved for this model under that name, or None."""
+        ...
+
+    def save(self, name: str, value: Any) -> None:
+        """Keep plain data with the model's cache."""
         ...

@@ -53,6 +53,17 @@ class DraftCounts:
         return sum(self.accepted) / self.steps if self.steps else 0.0
 
     @property
+    def words(self) -> str:
+        """The counts in a line for people."""
+        if not self.steps:
+            return "drafts: none"
+        shares = ", ".join(f"{100 * share:.0f}" for share in self.acceptance[:8])
+        return (
+            f"drafts: {self.longest / self.steps:.1f} tokens deep, {self.accepted_per_step:.1f} accepted "
+            f"({shares} % by position where reached): {self.label}"
+        )
+
+    @property
     def label(self) -> str:
         """How the drafts fit the model; the first rule that holds.
 

@@ -49,19 +49,32 @@ class Weights:
 
 @dataclass(eq=False)
 class DraftModel(Weights):
-    """A model that drafts for another of the same vocabulary. views: by sequence, the longest unused first."""
+    """A model that drafts for another of the same vocabulary.
+
+    views: by sequence, the longest unused first. in_use: those of this round, whose pages no one else may take.
+    """
 
     views: dict[tuple[str, int], Fork] = field(default_factory=dict)
+    in_use: set[tuple[str, int]] = field(default_factory=set)
 
     @classmethod
     def of(cls, executor: Executor, cost_model: CostModel, pages: int, page_size: int) -> "DraftModel":
         executor.allocate(pages * page_size)
         return cls(executor, cost_model, PagedCache(PagePool(pages, page_size)))
 
-    def view(self, sequence: Sequence) -> Fork:
-        """The view of `sequence`, without what it was drafted and the target refused."""
+    def begin_round(self) -> None:
+        self.in_use.clear()
+
+    def view(self, sequence: Sequence, slots: int) -> Fork:
+        """The view of `sequence`, without drafts that the target refused, with room for `slots` tokens.
+
+        Raises OutOfPagesError if the views of this round leave no room.
+        """
         fork = self.views.pop(sequence.key, None)
-        if fork is None or fork.sequence is not sequence:
+        if fork is not None and fork.sequence is not sequence:
+            self.cache.release(fork.table)
+            fork = None
+        if fork is None:
             fork = Fork(self, sequence, PageTable(scope="draft"), [], 0)
         known = fork.agreed
         limit = min(fork.cached, sequence.committed - 1)  # the row of the last token predicts the next
@@ -70,12 +83,15 @@ class DraftModel(Weights):
         fork.tokens, fork.cached = list(sequence.tokens), min(known, limit)
         fork.agreed = fork.cached
         self.views[sequence.key] = fork
+        fork.reserve(slots)
+        self.in_use.add(sequence.key)
         return fork
 
     def reserve(self, fork: Fork, slots: int) -> bool:
         """Pages for `slots` tokens, from other sequences if none is free: they begin anew when their turn comes."""
         while not self.cache.reserve(fork.table, slots):
-            oldest = next((view for view in self.views.values() if view is not fork and view.cached), None)
+            others = (view for key, view in self.views.items() if view is not fork and key not in self.in_use)
+            oldest = next((view for view in others if view.table.pages), None)
             if oldest is None:
                 return False
             self.cache.release(oldest.table)

@@ -53,6 +53,8 @@ class EngineStreams:
         self._price = price
         self.certain = certain
         self._forks: list[Fork] = []
+        for model in models.values():
+            model.begin_round()
         self.streams: list[DraftStream] = []
 
     def __enter__(self) -> "EngineStreams":
@@ -71,12 +73,13 @@ class EngineStreams:
     def price(self, drafted: int) -> float:
         return self._price(drafted)
 
-    def fork(self, sequence: Sequence, model: str | None = None) -> Fork:
+    def fork(self, sequence: Sequence, model: str | None = None, drafts: int = 1) -> Fork:
         """A view of `sequence` that can be written to. Raises OutOfPagesError, MethodError."""
+        slots = sequence.committed + drafts
         if model is not None:
             if model not in self._models:
                 raise MethodError(f"there is no draft model {model!r} here; LLM.add_draft_model adds one")
-            return self._models[model].view(sequence)
+            return self._models[model].view(sequence, slots)
         cache, source = self._target.cache, self._tables[sequence.key]
         whole = sequence.cached // cache.page_size
         table = PageTable(scope=source.scope, pages=source.pages[:whole])
@@ -84,7 +87,7 @@ class EngineStreams:
             cache.pool.hold(page)
         fork = Fork(self._target, sequence, table, list(sequence.tokens), sequence.cached)
         self._forks.append(fork)
-        fork.reserve(sequence.cached + 1)
+        fork.reserve(slots)
         if sequence.cached % cache.page_size:
             rest = slice(whole * cache.page_size, sequence.cached)
             theirs = cache.slots(source, sequence.cached)[rest]

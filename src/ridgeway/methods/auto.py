@@ -200,8 +200,8 @@ class Auto(Speculative):
     drafters: str = "ngram+suffix+recycling"
     nodes: int = 8
     longest: int = 6
-    window: int = 12
-    remembered: int = 8192
+    window: int = 7
+    remembered: int = 16384
 
     def __post_init__(self) -> None:
         unknown = set(self.drafters.split("+")) - {"ngram", "suffix", "recycling"}

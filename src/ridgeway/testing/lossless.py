@@ -59,6 +59,8 @@ def check_lossless(
     if llm_again is None and llm.model.name.startswith("toy"):
         longest = max(len(p) + (one.max_tokens or 0) for p, one in jobs)
         tight = toy_llm(llm.model, slots=2 * longest + 64)
+        for name, model in llm.draft_models.items():
+            tight.add_draft_model(name, model)
         squeezed = tight.generate(asked, wanted_params, method=method)
         for place, found in enumerate(squeezed):
             _compare(

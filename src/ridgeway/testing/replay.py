@@ -30,7 +30,7 @@ class PricedStreams:
     def price(self, drafted: int) -> float:
         return self._price(self.certain + drafted)
 
-    def fork(self, sequence: Running, model: str | None = None) -> Any:
+    def fork(self, sequence: Running, model: str | None = None, drafts: int = 1) -> Any:
         raise NotImplementedError("a replay has no model")
 
     def forward(self, views: Any, queries: Any, sublayers: Any = None) -> Any:
