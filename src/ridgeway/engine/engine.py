@@ -36,11 +36,11 @@ PAGE_SIZE = 16
 
 @dataclass(frozen=True)
 class Planned:
-    """A running sequence, its query, and how many of the query's read rows the method asked for."""
+    """A running sequence, the query that its method planned, and the same reading what the request asks for besides."""
 
     running: Running
+    asked: Query
     query: Query
-    method_reads: int
 
     @property
     def prefill_rows(self) -> int:
@@ -203,8 +203,7 @@ class Engine:
             except Exception as error:
                 self._fail(running, error)
                 continue
-            method_reads = len(query.read)
-            planned.append(Planned(running, self._with_logprobs(sequence, query), method_reads))
+            planned.append(Planned(running, query, self._with_logprobs(sequence, query)))
         return planned
 
     def _drafts(self, grants: list[Grant]) -> dict[tuple[str, int], DraftTree]:
@@ -289,16 +288,14 @@ class Engine:
 
     def _commit(self, plan: Planned, answer: Answer) -> int:
         """Hand an answer to its method and do as it says; returns how many tokens became final."""
-        running, sequence, query = plan.running, plan.running.sequence, plan.query
+        running, sequence, query = plan.running, plan.running.sequence, plan.asked
         if sequence.finished:  # ended by a fault of another sample of its request
             return 0
         tracked = self.tracked[sequence.request_id]
         tracked.metrics.weight_streams += 1
-        asked = plan.method_reads
-        tracked.record_prompt_logprobs(
-            answer.part(asked, len(query.read)), [int(p) for p in query.read.predicts[asked:]]
-        )
-        answer = answer.part(0, asked)
+        own, every = len(query.read), plan.query.read
+        tracked.record_prompt_logprobs(answer.part(own, len(every)), [int(p) for p in every.predicts[own:]])
+        answer = answer.part(0, own)
         try:
             commit = sequence.method.commit(sequence, query, answer)
             tokens = checked_tokens(sequence, query, commit)

@@ -59,9 +59,10 @@ class Known:
 
 
 class Controller(Drafter):
-    """Decides for all its sequences at once. drafters: by name; each is asked, none may need weight streams."""
+    """Decides for all its sequences at once. drafters: by name. clock: tells how long guessing itself takes."""
 
-    def __init__(self, drafters: dict[str, Guesser]) -> None:
+    def __init__(self, drafters: dict[str, Guesser], clock: Callable[[], float] = perf_counter) -> None:
+        self.clock = clock
         self.names = list(drafters)
         self.drafters = list(drafters.values())
         self.acceptance = Acceptance()
@@ -79,7 +80,7 @@ class Controller(Drafter):
         return known
 
     def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
-        began = perf_counter()
+        began = self.clock()
         trees = [self._guess(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
         survival = np.concatenate([tree.survival for tree in trees])
         order = np.argsort(-survival, kind="stable")
@@ -92,7 +93,7 @@ class Controller(Drafter):
             start += len(tree)
             drafts.append(tree if keep.all() else tree.only(keep) if keep.any() else NO_DRAFT)
             self._settle(self.of(sequence), choice, len(drafts[-1]))
-        taken = (perf_counter() - began) / len(sequences)
+        taken = (self.clock() - began) / len(sequences)
         self.thinking += (0.1 if self.thinking else 1.0) * (taken - self.thinking)
         return drafts
 
