@@ -35,7 +35,8 @@ clean:  ## remove .venv and caches of the checkout (the model cache stays)
 $(VENV)/bin/python:
 	@echo "ridgeway: making $(VENV) ..." >&2
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"ridgeway needs Python 3.11 or newer, this is {v[0]}.{v[1]}: try make PYTHON=python3.12" if v < (3, 11) else 0)'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "ridgeway: no virtual environment could be made; \
+	on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/runtime.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "ridgeway: installing pinned dependencies (once, about a minute) ..." >&2

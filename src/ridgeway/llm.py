@@ -1,6 +1,8 @@
 """The offline API: the only place where model, executor, engine and cost model are wired together."""
 
+from collections import deque
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -12,7 +14,8 @@ from ridgeway.cache.pages import PageTable
 from ridgeway.core.arrays import FloatArray, ints
 from ridgeway.core.errors import RequestError
 from ridgeway.core.method import DecodingMethod
-from ridgeway.core.outputs import Delta, RequestOutput
+from ridgeway.core.outputs import CompletionOutput, Delta, RequestOutput
+from ridgeway.core.prompts import Prompt, as_prompts, expect_whole, is_whole, shortly, token_ids_of
 from ridgeway.core.query import Batch, Entry, Query, Readout
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.traits import ModelTraits
@@ -22,25 +25,44 @@ from ridgeway.engine.request import Request
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
 from ridgeway.engine.workbench import EngineWorkbench
-from ridgeway.executors.memory import slots_that_fit
+from ridgeway.executors.memory import check_room, slots_that_fit
 from ridgeway.executors.registry import make_executor
 from ridgeway.methods.registry import check_fit, make_method
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
 from ridgeway.models.vocabulary import check_vocabulary
+from ridgeway.roofline.card import Card
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.hardware import machine as machine_named
 from ridgeway.roofline.machine import Machine
-from ridgeway.roofline.report import StepReport
+from ridgeway.roofline.report import RunReport, StepReport
 from ridgeway.roofline.this_machine import remember, this_machine
 
-Prompt = str | Sequence[int] | Mapping[str, Any]
 Method = str | DecodingMethod | type[DecodingMethod] | None
 Message = Mapping[str, Any]
 
 
 _SAMPLE_TEXT = "The history of the city begins with a small harbour. In the"
+
+
+@dataclass
+class Call:
+    """A `generate` or `stream` on its way: what it asked for, and what has come for it."""
+
+    names: list[str]
+    deltas: deque[Delta] = field(default_factory=deque)
+    finished: dict[str, RequestOutput] = field(default_factory=dict)
+    steps: list[StepReport] = field(default_factory=list)
+
+    @property
+    def unfinished(self) -> set[str]:
+        return set(self.names) - set(self.finished)
+
+    @property
+    def outputs(self) -> list[RequestOutput]:
+        """In the order of the prompts."""
+        return [self.finished[name] for name in self.names if name in self.finished]
 
 
 class LLM:
@@ -69,6 +91,7 @@ class LLM:
         prefix_caching: bool = True,
         progress: bool = True,
     ) -> None:
+        expect_whole(max_rows=max_rows, max_sequences=max_sequences, slots=slots, threads=threads)
         self.model = model if isinstance(model, Model) else load_model(model, progress=progress)
         if machine is None:
             machine = this_machine(progress=progress)
@@ -77,9 +100,12 @@ class LLM:
         self.cost_model = CostModel.of(self.model.config, self.executor, self.machine)
         if slots is None:
             slots = slots_that_fit(self.executor.slot_bytes, 64 * self.traits.max_positions)
+        check_room(slots, self.executor.slot_bytes)
         self.engine = Engine(self.executor, self.cost_model, slots, Limits(max_rows, max_sequences), prefix_caching)
         self.steps: list[StepReport] = []
         self.outputs: list[RequestOutput] = []
+        self._calls: list[Call] = []
+        self._last_methods: dict[str, DecodingMethod] = {}
         self._numbers = count()
         self.draft_models: dict[str, Model] = {}
         self._methods: dict[Method, DecodingMethod] = {}
@@ -128,8 +154,7 @@ class LLM:
         MethodError before any work if one of them is bad; a request that fails later says so in its `error`.
         """
         requests = self._requests(prompts, _one_of(params, sampling_params), method)
-        for _ in self._run(requests):
-            pass
+        deque(self._run(requests), maxlen=0)
         return self.outputs
 
     def stream(
@@ -156,9 +181,11 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
     ) -> list[RequestOutput]:
         """The answer to a conversation, or to each of several; a message is `{"role": ..., "content": ...}`."""
-        several = bool(messages) and not isinstance(messages[0], Mapping)
+        if not isinstance(messages, list | tuple) or not messages:
+            raise RequestError(f"messages are a list of {{'role': ..., 'content': ...}}, not {shortly(messages)}")
+        several = not isinstance(messages[0], Mapping)
         conversations = messages if several else [messages]
-        prompts = [self.chat_prompt(conversation) for conversation in conversations]  # type: ignore[arg-type]
+        prompts = [self.chat_prompt(conversation) for conversation in conversations]
         return self.generate(prompts, params, method=method, sampling_params=sampling_params)
 
     def method(self, spec: Method = None) -> DecodingMethod:
@@ -191,18 +218,55 @@ class LLM:
         """Token ids of a conversation in the model's chat template, ready for the assistant's answer."""
         return self.tokenizer.chat_ids(messages)
 
+    def report(self, price: float | None = None) -> RunReport:
+        """How far the last call was from what the machine allows. price: dollars per hour, for the cost per token."""
+        answers = [answer for output in self.outputs for answer in output.outputs]
+        return RunReport.of(
+            self.steps,
+            self.cost_model,
+            model=self.title,
+            method="+".join(self._last_methods),
+            prompt_tokens=sum(len(output.prompt_token_ids) for output in self.outputs),
+            token_ids=[token for answer in answers for token in answer.token_ids],
+            text="\n".join(answer.text for answer in answers),
+            lossless=all(method.lossless for method in self._last_methods.values()),
+            price=price,
+            notes=self._notes(answers),
+            drafts=answers[0].drafts if len(answers) == 1 else None,
+            explanation=answers[0].explanation if len(answers) == 1 else (),
+        )
+
+    def _notes(self, answers: list[CompletionOutput]) -> list[str]:
+        """What became of drafts, and what the method chose: of a single answer."""
+        if len(answers) != 1:
+            return []
+        drafts, why = answers[0].drafts, answers[0].explanation
+        drafted = [drafts.words] if drafts is not None and drafts.steps else []
+        return drafted + [f"{name}: {why[-1]}" for name in self._last_methods if why]
+
+    def card(self, price: float | None = None, commands: tuple[str, ...] = ()) -> Card:
+        """The last call's report for people; `print(llm.card())`. commands: what to name as the next to type."""
+        packed = {name: tensor.nbytes for name, tensor in self.model.tensors.items()}
+        return Card(self.report(price), self.cost_model, packed, commands)
+
     def logits(self, token_ids: Sequence[int], visibility: str = "causal", cached: int = 0) -> FloatArray:
         """Logits (rows, vocabulary), float32, of one query of `token_ids` after the first `cached` of them.
 
         The first `cached` tokens go through the K/V cache first. visibility: `causal`, `bidirectional` or `block(B)`.
         """
         rule = parse_visibility(visibility)
-        if not 0 <= cached < len(token_ids):
-            raise RequestError(f"cached={cached}: expected from 0 to {len(token_ids) - 1}, as one row must be left")
+        token_ids = token_ids_of(token_ids)
+        longest = min(self.traits.max_positions, self.engine.capacity)
+        if not 0 < len(token_ids) <= longest:
+            raise RequestError(
+                f"{len(token_ids)} tokens: expected from 1 to {longest}, the model's context or K/V pool"
+            )
+        if not is_whole(cached) or not 0 <= cached < len(token_ids):
+            raise RequestError(f"cached={cached!r}: expected from 0 to {len(token_ids) - 1}, as one row must be left")
         bad = next((token for token in token_ids if not 0 <= token < self.traits.vocab_size), None)
         if bad is not None:
             raise RequestError(f"token id {bad} is not in the vocabulary (0 to {self.traits.vocab_size - 1})")
-        table = PageTable(scope="logits")
+        table = PageTable(("logits",))
         if not self.engine.cache.reserve(table, len(token_ids)):
             raise RequestError(f"{len(token_ids)} tokens do not fit: the K/V pool holds {self.engine.capacity}")
         try:
@@ -222,30 +286,39 @@ class LLM:
             self.engine.cache.release(table)
 
     def _run(self, requests: list[Request]) -> Generator[Delta, None, None]:
-        """Step until `requests` are finished; their outputs and the steps' reports are kept on the way."""
-        self.steps, self.outputs = [], []
-        finished: dict[str, RequestOutput] = {}
-        left = {request.request_id for request in requests}
+        """Step until `requests` are finished. Several calls may be open at once: each gets what is its own."""
+        call = Call([request.request_id for request in requests])
+        self._calls.append(call)
+        self.steps = call.steps
+        self._last_methods = {request.method.name: request.method for request in requests}
         try:
             for request in requests:
                 self.engine.add(request)
-            while left:
-                result = self.engine.step()
-                self.steps.extend(result.reports)
-                for output in result.finished:
-                    finished[output.request_id] = output
-                    left.discard(output.request_id)
-                yield from result.deltas
+            while True:
+                while call.deltas:
+                    yield call.deltas.popleft()
+                if not call.unfinished:
+                    return
+                assert self.engine.busy, f"{sorted(call.unfinished)} are not finished, but the engine is idle"
+                self._step()
         finally:
-            for name in left:
+            for name in sorted(call.unfinished):
                 aborted = self.engine.abort(name)
                 if aborted is not None:
-                    finished[name] = aborted
-            names = [request.request_id for request in requests]
-            self.outputs = [finished[name] for name in names if name in finished]
+                    call.finished[name] = aborted
+            self._calls.remove(call)
+            self.steps, self.outputs = call.steps, call.outputs
             if self.cost_model.machine != self.machine:  # a step beat its floor: the ceiling was too low
                 self.machine = self.cost_model.machine
                 remember(self.machine)
+
+    def _step(self) -> None:
+        """One engine step, its results handed to the calls that they belong to."""
+        result = self.engine.step()
+        for call in self._calls:
+            call.steps.extend(result.reports)
+            call.deltas.extend(delta for delta in result.deltas if delta.request_id in call.names)
+            call.finished |= {o.request_id: o for o in result.finished if o.request_id in call.names}
 
     def _requests(
         self,
@@ -253,7 +326,7 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None,
         method: Method | Sequence[Method],
     ) -> list[Request]:
-        listed = _as_prompts(prompts)
+        listed = as_prompts(prompts)
         each_params = _for_each(params if params is not None else SamplingParams(), len(listed), "params")
         each_method = _for_each(method, len(listed), "method")
         requests = []
@@ -283,23 +356,13 @@ class LLM:
     def _encode(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         if isinstance(prompt, Mapping):
             if "prompt_token_ids" in prompt:
-                return prompt.get("prompt"), [int(token) for token in prompt["prompt_token_ids"]]
+                return prompt.get("prompt"), token_ids_of(prompt["prompt_token_ids"])
             if "prompt" in prompt:
                 return self._encode(prompt["prompt"])
             raise RequestError(f"a prompt has the key prompt or prompt_token_ids; found {sorted(prompt)}")
         if isinstance(prompt, str):
             return prompt, self.tokenizer.encode(prompt)
-        return None, [int(token) for token in prompt]
-
-
-def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """A list of prompts, whether one was given or several; a list of whole numbers is one prompt."""
-    if isinstance(prompts, str | Mapping):
-        return [prompts]
-    listed = list(prompts)
-    if listed and all(isinstance(item, int | np.integer) for item in listed):
-        return [listed]  # type: ignore[list-item]
-    return listed  # type: ignore[return-value]
+        return None, token_ids_of(prompt)
 
 
 @overload

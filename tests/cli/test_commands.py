@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_a_wrong_input_is_one_line_and_exit_code_2(arguments, says):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert says in done.stderr.splitlines()[-1]
+
+
+def test_an_interrupt_ends_the_answer_and_what_there_is_is_judged():
+    command = [sys.executable, "-c", "from ridgeway.cli import main; main()", "run", "Tell a very long story."]
+    process = subprocess.Popen(
+        [*command, "--max-tokens", "4000", "--json", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    heard = b""
+    while len(heard.partition(b"\n")[2]) < 40:  # the prompt's line, then some text
+        heard += process.stderr.read1(64) or pytest.fail("it ended by itself")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    report = json.loads(out.splitlines()[-1])
+    assert process.returncode == 130
+    assert 0 < report["tokens"] < 4000
+    assert b"Traceback" not in err
+    assert b"the wall" in err
 
 
 def test_debug_shows_the_traceback():

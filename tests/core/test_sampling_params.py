@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from ridgeway.core.errors import RequestError
@@ -28,6 +29,13 @@ from ridgeway.core.sampling_params import SamplingParams
         {"repetition_penalty": 0},
         {"logit_bias": {"x": 1}},
         {"logit_bias": {3: float("nan")}},
+        {"logit_bias": {3: float("inf")}},
+        {"logit_bias": {5.7: 1}},
+        {"logit_bias": 3},
+        {"stop": 5},
+        {"stop_token_ids": 5},
+        {"temperature": 1e-310},
+        {"repetition_penalty": 1e-300},
     ],
 )
 def test_a_wrong_value_is_refused_by_name(wrong):
@@ -39,6 +47,10 @@ def test_a_wrong_value_is_refused_by_name(wrong):
 def test_one_stop_string_may_stand_alone():
     assert SamplingParams(stop="END").stop_strings == ("END",)
     assert SamplingParams(stop=["a", "b"]).stop_strings == ("a", "b")
+
+
+def test_numpy_numbers_are_numbers():
+    assert SamplingParams(temperature=np.float32(0.5), seed=np.int64(3), max_tokens=np.int64(4)).max_tokens == 4
 
 
 def test_an_unknown_name_is_refused():

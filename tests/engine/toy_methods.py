@@ -1,4 +1,4 @@
-"""Three methods that show what the interface holds: a verified chain, a tree, and block diffusion."""
+"""Methods that show what the interface holds: verified chains and trees of drafts, and block diffusion."""
 
 from dataclasses import dataclass, field
 
@@ -44,12 +44,38 @@ class Oracle(Drafter):
         return DraftTree(ints(tokens), ints(parent), np.ones(len(tokens)))
 
 
+class SelfDrafter(Drafter):
+    """Drafts with weight streams of its own, of the very same weights, and counts them."""
+
+    def __init__(self, fail_at: int = 0) -> None:
+        self.streams = 0
+        self.fail_at = fail_at
+
+    def propose(self, sequences, depths, streams):
+        views = [streams.fork(sequence) for sequence in sequences]
+        drafted = [[] for _ in sequences]
+        for _ in range(min(depths)):
+            queries = []
+            for view in views:
+                start, stop = view.cached, len(view.tokens)
+                read = Readout.of([stop - start - 1], [stop])
+                queries.append(Query(ints(view.tokens[start:stop]), np.arange(start, stop), read=read))
+            answers = streams.forward(views, queries)
+            self.streams += 1
+            if self.streams == self.fail_at:
+                raise ArithmeticError("the fourth stream")
+            for view, tokens, answer in zip(views, drafted, answers, strict=True):
+                tokens.append(int(answer.tokens[0]))
+                view.tokens.append(tokens[-1])
+        return [DraftTree(ints(t), np.arange(-1, len(t) - 1), np.ones(len(t))) for t in drafted]
+
+
 @dataclass(frozen=True)
 class Verify(DecodingMethod):
     """The newest token, then a tree of drafts (a chain if no token has two children): keep the path that is drawn."""
 
     name = "verify"
-    drafter: Oracle = field(default_factory=lambda: Oracle({}))
+    drafter: Drafter = field(default_factory=lambda: Oracle({}))
     depth: int = 4
 
     def demand(self, sequence: Sequence) -> Rows:

@@ -28,16 +28,16 @@ def test_the_text_is_that_of_plain_decoding(spec):
 
 def test_the_longest_match_wins_and_the_latest_of_its_kind():
     tokens = [1, 2, 3, 7, 9, 2, 3, 8, 2, 3]
-    assert NGramDrafter(4).draft(sequence_of(tokens), 2).tokens.tolist() == [8, 2]  # (2, 3): the later of both
-    assert NGramDrafter(4).draft(sequence_of([*tokens[:3], 7, 9, 3, 8, 1, 2, 3]), 1).tokens.tolist() == [7]
+    assert NGramDrafter(4).guess(sequence_of(tokens), 2).tree().tokens.tolist() == [8, 2]  # (2, 3): the later of both
+    assert NGramDrafter(4).guess(sequence_of([*tokens[:3], 7, 9, 3, 8, 1, 2, 3]), 1).tree().tokens.tolist() == [7]
 
 
 def test_a_draft_goes_round_a_loop():
-    assert NGramDrafter(4).draft(sequence_of([5, 6, 5, 6, 5]), 5).tokens.tolist() == [6, 5, 6, 5, 6]
+    assert NGramDrafter(4).guess(sequence_of([5, 6, 5, 6, 5]), 5).tree().tokens.tolist() == [6, 5, 6, 5, 6]
 
 
 def test_several_matches_make_a_tree():
-    tree = NGramDrafter(1, branches=2).draft(sequence_of([1, 2, 3, 1, 4, 5, 1]), 4)
+    tree = NGramDrafter(1, branches=2).guess(sequence_of([1, 2, 3, 1, 4, 5, 1]), 4).tree()
     assert sorted(tree.tokens[tree.parent < 0].tolist()) == [2, 4]
     assert (tree.survival[tree.parent < 0] <= 1).all()
 
@@ -70,7 +70,7 @@ def test_an_index_that_grew_equals_one_that_was_built_at_once():
 
 def test_suffix_counts_say_what_is_likely_and_how_surely():
     drafter = SuffixDrafter(window=6, remembered=0)
-    tree = drafter.draft(sequence_of([1, 2, 7, 1, 2, 7, 1, 2, 8, 1, 2]), 2)
+    tree = drafter.guess(sequence_of([1, 2, 7, 1, 2, 7, 1, 2, 8, 1, 2]), 2).tree()
     assert tree.tokens[0] == 7
     assert 0.5 < tree.survival[0] < 0.7  # two of three, less what is allowed for chance
 

@@ -186,8 +186,8 @@ def test_gguf_metadata_that_cannot_be_served_are_refused(
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("smollm2", "no such model; did you mean smollm2-135m\\?"),
-        ("gpt", "no such model; known: smollm2-135m"),
+        ("smollm2", "no such model \\(did you mean smollm2-135m\\?\\)"),
+        ("gpt", "no such model \\(known: smollm2-135m\\)"),
         ("./nothing/here.gguf", "no such file or folder"),
         ("nothing.gguf", "no such file or folder; expected a name"),
         ("a/b/c", "no such file or folder"),

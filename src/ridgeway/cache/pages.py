@@ -11,12 +11,13 @@ from ridgeway.core.arrays import IntArray
 
 @dataclass
 class PageTable:
-    """The pages of one sequence in order. The first `shared` of them hold known content under `node`.
+    """The pages of one sequence in order.
 
-    scope: what else the K/V depend on (visibility, adapter, model); only tables of one scope share pages.
+    scope: what else the K/V depend on: visibility, and whatever else keeps prefixes apart. Only tables of one scope
+    share pages.
     """
 
-    scope: Hashable
+    scope: tuple[Hashable, ...]
     pages: list[int] = field(default_factory=list)
     known: int = 0  # how many of the pages, from the first, are in the prefix cache's index
     node: int = 0  # identity of the last of them

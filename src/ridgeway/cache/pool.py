@@ -85,13 +85,6 @@ class PagePool:
             self._key_of[page] = key
         return node
 
-    def clear(self) -> None:
-        """Forget all known content that nobody holds."""
-        while self._unused:
-            page, _ = self._unused.popitem()
-            self._forget(page)
-            self._free.append(page)
-
     def check(self) -> None:
         """The invariants, loudly."""
         held = sum(holders > 0 for holders in self._holders)

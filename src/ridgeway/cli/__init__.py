@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from ridgeway.cli import chat, machine, methods, run
+from ridgeway.cli import bench, chat, machine, methods, run
 from ridgeway.core.errors import RidgewayError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("chat")(chat.chat)
+app.command("bench")(bench.bench)
 app.command("machine")(machine.machine)
 app.command("methods")(methods.methods)
 
@@ -50,7 +51,7 @@ def main() -> None:
     if debug:
         arguments.remove("--debug")
     try:
-        app(args=arguments)
+        app(args=arguments)  # an interrupt outside of an answer ends it with exit code 130
     except RidgewayError as error:
         if debug:
             traceback.print_exc()
@@ -59,6 +60,3 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has left, such as `head`
         sys.stderr.close()
         sys.exit(0)
-    except KeyboardInterrupt:
-        print("\nridgeway: interrupted", file=sys.stderr)
-        sys.exit(130)

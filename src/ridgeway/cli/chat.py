@@ -3,6 +3,7 @@
 import typer
 
 from ridgeway.cli import options
+from ridgeway.core.errors import RequestError
 
 
 def chat(
@@ -39,6 +40,11 @@ def chat(
         if not text:
             continue
         messages.append({"role": "user", "content": text})
-        run = session.generate(session.llm.chat_prompt(messages))
+        try:
+            run = session.generate(session.llm.chat_prompt(messages))
+        except RequestError as error:
+            say(f"{error}; or /reset the conversation")
+            messages.pop()
+            continue
         messages.append({"role": "assistant", "content": run.text})
         say(one_line(run))

@@ -1,11 +1,13 @@
 """What `run` and `chat` share: a loaded model, a streamed answer, the card."""
 
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
-from typing import IO, Any
+from types import FrameType
+from typing import IO, Any, Self
 
 from rich.console import Console
 
@@ -27,15 +29,38 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True)
 class Generated:
-    """An answer, and the report of the run."""
+    """An answer, and the card of the run."""
 
     output: RequestOutput
-    report: RunReport
+    card: Card
     interrupted: bool = False
+
+    @property
+    def report(self) -> RunReport:
+        return self.card.report
 
     @property
     def text(self) -> str:
         return self.output.outputs[0].text
+
+
+class Interrupt:
+    """Ctrl-C asks for the end of the answer, so that the step at hand is finished and counted; twice, it is an end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 class Session:
@@ -75,49 +100,25 @@ class Session:
     ) -> Generated:
         """Stream the answer as it comes. Ctrl-C ends the answer, not the program."""
         out: IO[str] = sys.stderr if text_to_stderr else sys.stdout
-        stream = self.llm.stream(prompt, self.params, method=self.method)
-        interrupted = False
-        peak = 0.0
-        try:
+        with Interrupt() as interrupt:
+            stream = self.llm.stream([prompt], self.params, method=self.method)
             for delta in stream:
                 out.write(delta.text)
                 out.flush()
-                peak = max(peak, self.llm.engine.pool_fraction)
-        except KeyboardInterrupt:
-            interrupted = True
-            stream.close()
+                if interrupt.asked:
+                    stream.close()
+                    break
         out.write("\n")
         out.flush()
         output = self.llm.outputs[0]
         if output.error is not None:
             raise RidgewayError(output.error)
-        answer = output.outputs[0]
-        drafts, why = answer.drafts, answer.explanation
-        notes = [drafts.words] if drafts is not None and drafts.steps else []
-        notes += [f"{self.method.name}: {why[-1]}"] if why else []
-        report = RunReport.of(
-            self.llm.steps,
-            self.llm.cost_model,
-            model=self.llm.title,
-            method=self.method.name,
-            prompt_tokens=len(prompt),
-            token_ids=output.outputs[0].token_ids,
-            text=output.outputs[0].text,
-            kv_pool_fraction=peak,
-            lossless=self.method.lossless,
-            price=price,
-            notes=notes,
-            drafts=drafts,
-            explanation=why,
-        )
-        return Generated(output, report, interrupted)
+        return Generated(output, self.llm.card(price, COMMANDS), interrupt.asked)
 
 
-def show_card(session: Session, run: Generated) -> None:
+def show_card(run: Generated) -> None:
     """How far the run was from the roof, and why."""
-    model = session.llm.model
-    packed = {name: tensor.nbytes for name, tensor in model.tensors.items()}
-    Console(stderr=True, highlight=False).print(Card(run.report, session.llm.cost_model, packed, COMMANDS))
+    Console(stderr=True, highlight=False).print(run.card)
 
 
 def one_line(run: Generated) -> str:

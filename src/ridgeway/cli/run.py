@@ -41,7 +41,10 @@ def run(
     how = "greedy" if params.temperature == 0 else f"seed {params.seed}, temperature {params.temperature:g}"
     say(f"> {text}    {how}")
     run = session.generate(session.prompt_ids(text, raw), price, text_to_stderr=json == "-")
-    show_card(session, run)
+    if not run.report.tokens:
+        say("no token was generated, so there is nothing to judge")
+    else:
+        show_card(run)
     if explain:
         for line in run.report.explanation or (f"{session.method.name} makes no choices of its own",):
             say(f"  {line}")

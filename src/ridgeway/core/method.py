@@ -16,6 +16,7 @@ from ridgeway.core.arrays import BoolArray, DoubleArray, IntArray, ints
 from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
+from ridgeway.core.visibility import Visibility
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,19 @@ class DecodingMethod(ABC):
     def prepare(self, workbench: "Workbench") -> None:  # noqa: B027
         """Whatever has to be known of a model before its first request."""
 
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls) and not hasattr(cls, "name"):
+            cls.name = cls.__name__.lower()
+
     def refusal(self, traits: ModelTraits) -> str | None:
         """Why this method cannot run a model with these traits, as the end of a sentence; None if it can."""
         if not traits.autoregressive:
             return f"it needs {self.needs}, and this model's attention is {traits.attention}"
         return None
+
+    def visibility(self, traits: ModelTraits) -> Visibility:
+        """How committed tokens see each other when their K/V are computed: what may share cached prefixes."""
+        return traits.visibility
 
     def start(self, sequence: Sequence) -> Any:
         """State of a new sequence, kept in `sequence.state`: host data that survives preemption."""

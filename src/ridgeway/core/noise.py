@@ -64,8 +64,8 @@ def uniform(
     token: id of the token that the noise is added to (0 where noise is not per token).
     """
     words = philox((token, position, np.uint64(purpose), sample), seed)
-    bits = (words[0] << np.uint64(21)) ^ (words[1] >> np.uint64(11))  # 53 bits
-    draws: DoubleArray = (bits.astype(np.float64) + 0.5) * 2.0**-53
+    bits = (words[0] << np.uint64(20)) ^ (words[1] >> np.uint64(12))  # 52, so that adding a half is exact
+    draws: DoubleArray = (bits.astype(np.float64) + 0.5) * 2.0**-52
     return draws
 
 

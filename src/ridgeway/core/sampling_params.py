@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import isfinite, isnan
+from math import inf, isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from ridgeway.core.errors import RequestError
+
+_COLDEST = 0.01  # below it, differences of logits that are mere rounding would decide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +47,20 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        object.__setattr__(self, "stop", stop)
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids or ()))
-        try:
-            bias = {int(token): float(value) for token, value in dict(self.logit_bias or {}).items()}
-        except (TypeError, ValueError):
-            raise RequestError(f"logit_bias maps token ids to numbers, not {self.logit_bias!r}") from None
-        object.__setattr__(self, "logit_bias", bias)
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop or ()
+        _expect(isinstance(stop, list | tuple), "stop", self.stop, "one string or several")
+        object.__setattr__(self, "stop", tuple(stop))
+        ends = self.stop_token_ids or ()
+        _expect(isinstance(ends, list | tuple), "stop_token_ids", self.stop_token_ids, "a list of token ids")
+        object.__setattr__(self, "stop_token_ids", tuple(ends))
+        bias = self.logit_bias or {}
+        _expect(
+            isinstance(bias, Mapping) and all(_is_whole(t) and _is_bias(v) for t, v in bias.items()),
+            "logit_bias",
+            self.logit_bias,
+            "numbers from -1e6 to 1e6, or -inf, by token id",
+        )
+        object.__setattr__(self, "logit_bias", {int(token): float(value) for token, value in bias.items()})
         if self.top_k == -1:  # vLLM's older spelling of "all"
             object.__setattr__(self, "top_k", 0)
         self._check()
@@ -78,10 +87,10 @@ class SamplingParams:
             "a whole number from 0 to 2**64 - 1, or None",
         )
         _expect(
-            _is_number(self.temperature) and self.temperature >= 0,
+            _is_number(self.temperature) and (self.temperature == 0 or _COLDEST <= self.temperature <= 100),
             "temperature",
             self.temperature,
-            "0 or more",
+            f"0 (always the likeliest token), or from {_COLDEST} to 100",
         )
         _expect(_is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1")
         _expect(_is_number(self.min_p) and 0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1")
@@ -89,10 +98,10 @@ class SamplingParams:
             value = getattr(self, name)
             _expect(_is_number(value) and -2 <= value <= 2, name, value, "from -2 to 2")
         _expect(
-            _is_number(self.repetition_penalty) and self.repetition_penalty > 0,
+            _is_number(self.repetition_penalty) and 0.01 <= self.repetition_penalty <= 100,
             "repetition_penalty",
             self.repetition_penalty,
-            "above 0 (1 changes nothing)",
+            "from 0.01 to 100 (1 changes nothing)",
         )
         _expect(
             all(isinstance(text, str) and text for text in self.stop or ()),
@@ -106,12 +115,7 @@ class SamplingParams:
             self.stop_token_ids,
             "token ids",
         )
-        _expect(
-            all(token >= 0 and not isnan(value) for token, value in self.logit_bias.items()),
-            "logit_bias",
-            self.logit_bias,
-            "numbers by token id",
-        )
+        _expect(all(token >= 0 for token in self.logit_bias), "logit_bias", self.logit_bias, "token ids of at least 0")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise RequestError(f"min_tokens={self.min_tokens} is more than max_tokens={self.max_tokens}")
 
@@ -134,11 +138,15 @@ class SamplingParams:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_bias(value: object) -> bool:
+    return value == -inf or (_is_number(value) and abs(value) <= 1e6)  # type: ignore[arg-type]
 
 
 def _expect(holds: bool, name: str, value: object, would_do: str) -> None:

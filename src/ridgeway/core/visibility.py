@@ -92,6 +92,8 @@ BIDIRECTIONAL = Bidirectional()
 
 def parse_visibility(text: str) -> Visibility:
     """`causal`, `bidirectional` or `block(B)` as written by a person."""
+    if not isinstance(text, str):
+        raise RequestError(f"visibility={text!r}: expected causal, bidirectional or block(B), such as block(4)")
     if text == "causal":
         return CAUSAL
     if text == "bidirectional":

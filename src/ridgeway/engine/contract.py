@@ -24,9 +24,10 @@ def check_request(request: Request, traits: ModelTraits, capacity: int) -> None:
             f"request {name!r}: the prompt has {len(prompt)} tokens, but {limit} holds {longest}, "
             "answer included; shorten the prompt"
         )
-    biased = [token for token in params.logit_bias if token >= traits.vocab_size]
-    if biased:
-        raise RequestError(f"request {name!r}: logit_bias names token {biased[0]}, outside the vocabulary")
+    for what, tokens in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_ids)):
+        outside = [token for token in tokens if token >= traits.vocab_size]
+        if outside:
+            raise RequestError(f"request {name!r}: {what} names token {outside[0]}, outside the vocabulary")
     refusal = request.method.refusal(traits)
     if refusal is not None:
         raise MethodError(f"method {request.method.name!r} cannot run this model: {refusal}")
@@ -47,8 +48,11 @@ def check_query(sequence: Sequence, query: Query, rows: int) -> None:
         raise MethodError(f"method {method!r} planned a negative position")
 
 
-def checked_tokens(sequence: Sequence, query: Query, commit: Commit) -> list[int]:
-    """The tokens of a commit, once it is sure that the kept K/V are those of the committed tokens. MethodError."""
+def checked_tokens(sequence: Sequence, query: Query, commit: Commit, reads: int) -> list[int]:
+    """The tokens of a commit, once it is sure that the kept K/V are those of the committed tokens.
+
+    reads: how many rows the method had asked to be read. Raises MethodError.
+    """
     tokens = [int(token) for token in commit.tokens]
     method = sequence.method.name
     if any(not 0 <= token < sequence.traits.vocab_size for token in tokens):
@@ -59,4 +63,7 @@ def checked_tokens(sequence: Sequence, query: Query, commit: Commit) -> list[int
         raise MethodError(f"method {method!r} keeps rows that are not the tokens after the cached ones")
     if (query.positions[keep] != sequence.cached + np.arange(len(keep))).any():
         raise MethodError(f"method {method!r} keeps rows whose positions do not follow the cached ones")
+    source = np.arange(len(tokens)) if commit.source is None else commit.source
+    if len(source) != len(tokens) or any(not -1 <= row < reads for row in source):
+        raise MethodError(f"method {method!r} does not say of every token which of the {reads} read rows it came from")
     return tokens

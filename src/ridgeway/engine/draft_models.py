@@ -75,7 +75,7 @@ class DraftModel(Weights):
             self.cache.release(fork.table)
             fork = None
         if fork is None:
-            fork = Fork(self, sequence, PageTable(scope="draft"), [], 0)
+            fork = Fork(self, sequence, PageTable(("draft",)), [], 0)
         known = fork.agreed
         limit = min(fork.cached, sequence.committed - 1)  # the row of the last token predicts the next
         while known < limit and fork.tokens[known] == sequence.tokens[known]:

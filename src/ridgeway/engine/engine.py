@@ -13,12 +13,13 @@ import numpy as np
 
 from ridgeway.cache.pages import PagedCache, PageTable
 from ridgeway.cache.pool import PagePool
-from ridgeway.core.errors import RequestError, RidgewayError
+from ridgeway.core.errors import MethodError, OutOfPagesError, RequestError, RidgewayError
 from ridgeway.core.executor import Executor
 from ridgeway.core.method import DraftTree
 from ridgeway.core.outputs import Delta, RequestOutput
 from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
+from ridgeway.core.visibility import BIDIRECTIONAL
 from ridgeway.engine.contract import check_query, check_request, checked_tokens
 from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
@@ -32,6 +33,7 @@ from ridgeway.roofline.report import StepReport
 from ridgeway.roofline.shape import QueryShape
 
 PAGE_SIZE = 16
+_MOST_IDLE_STREAMS = 10_000  # a whole-sequence denoiser may take thousands of steps before it commits anything
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ class Planned:
     def prefill_rows(self) -> int:
         """Rows that predict what the prompt holds already."""
         return int((self.query.positions < self.running.sequence.prompt_length - 1).sum())
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A weight stream that was run: whose queries it answered, and how long it took."""
+
+    planned: list[Planned]
+    batch: Batch
+    answers: tuple[Answer, ...]
+    seconds: float
 
 
 @dataclass
@@ -78,7 +90,7 @@ class Engine:
         page_size = page_size_for(self.traits.block_size)
         self.pool = PagePool(max(1, slots // page_size), page_size)
         self.cache = PagedCache(self.pool)
-        self.scheduler = Scheduler(self.cache, limits or Limits())
+        self.scheduler = Scheduler(self.cache, limits or Limits(), self)
         self.prefix_caching = prefix_caching
         self.prices = Prices(cost_model)
         self.draft_models: dict[str, DraftModel] = {}
@@ -108,15 +120,21 @@ class Engine:
         params = request.params
         seed = new_seed() if params.seed is None else params.seed
         siblings = None if self.prefix_caching else request.request_id
+        scope = (request.method.visibility(self.traits).key, siblings)
         samples: list[Running] = []
         for number in range(params.n):
-            sequence = Sequence(request.request_id, number, request.prompt, params, seed, request.method, self.traits)
+            try:
+                sequence = Sequence(
+                    request.request_id, number, request.prompt, params, seed, request.method, self.traits
+                )
+            except Exception as error:
+                raise MethodError(f"method {request.method.name!r} cannot start: {_said(error)}") from error
             text = AnswerText(
                 request.new_text() if request.new_text else None,
                 params.stop_strings,
                 params.include_stop_str_in_output,
             )
-            table = PageTable(scope=(self.traits.visibility.key, siblings))
+            table = PageTable(scope)
             leader = samples[0] if samples else None
             samples.append(Running(sequence, table, text, self._arrivals, leader))
             self._arrivals += 1
@@ -136,20 +154,15 @@ class Engine:
         """One weight stream for everyone who runs."""
         result = self._result = StepResult()
         began = perf_counter()
-        grants = self.scheduler.schedule(self._preempted, self._admitted)
-        planned = self._plan(grants)
+        planned = self._plan(self.scheduler.schedule())
         if planned:
-            batch = self._batch(planned)
-            start = perf_counter()
-            try:
-                answers: tuple[Answer | None, ...] = self.executor.forward(batch).answers
-            except Exception:
-                answers = self._one_by_one(planned)
-            seconds = perf_counter() - start
-            committed = sum(
-                self._commit(plan, answer) for plan, answer in zip(planned, answers, strict=True) if answer is not None
-            )
-            self._report(batch, sum(plan.prefill_rows for plan in planned), committed, seconds)
+            used = self.pool_fraction
+            for stream in self._stream(planned):
+                committed = sum(
+                    self._commit(plan, answer) for plan, answer in zip(stream.planned, stream.answers, strict=True)
+                )
+                prefill_rows = sum(plan.prefill_rows for plan in stream.planned)
+                self._report(stream.batch, prefill_rows, committed, stream.seconds, used)
             self.prices.observe_host(perf_counter() - began - sum(report.seconds for report in result.reports))
         if not self.busy:
             self.check()
@@ -179,11 +192,13 @@ class Engine:
             raise RequestError(f"request {request.request_id!r} is running already; each needs an id of its own")
         check_request(request, self.traits, self.capacity)
 
-    def _admitted(self, running: Running, matched: int) -> None:
+    def admitted(self, running: Running, matched: int) -> None:
+        """The scheduler lets a sequence run, with so many tokens from the prefix cache."""
         if running.leader is None and not running.sequence.generated:
             self.tracked[running.sequence.request_id].cached_prompt_tokens = matched
 
-    def _preempted(self, running: Running) -> None:
+    def preempted(self, running: Running) -> None:
+        """The scheduler took a sequence's pages away."""
         self.tracked[running.sequence.request_id].metrics.preemptions += 1
 
     def _plan(self, grants: list[Grant]) -> list[Planned]:
@@ -201,7 +216,7 @@ class Engine:
                 query = sequence.method.plan(sequence, grant.rows, drafts.get(sequence.key))
                 check_query(sequence, query, grant.rows)
             except Exception as error:
-                self._fail(running, error)
+                self.failed(running, error)
                 continue
             planned.append(Planned(running, query, self._with_logprobs(sequence, query)))
         return planned
@@ -219,16 +234,18 @@ class Engine:
             drafter = sequences[0].method.drafter
             assert drafter is not None
             depths = [grant.rows - grant.running.sequence.pending for grant in group]
+            streams = self._streams(grants, group)
             try:
-                with self._streams(grants, group) as streams:
+                with streams:
                     trees = drafter.propose(sequences, depths, streams)
-                for model, batch, seconds in streams.streams:
-                    self._report(batch, prefill_rows=0, committed=0, seconds=seconds, cost_model=model.cost_model)
+                drafts |= {sequence.key: tree for sequence, tree in zip(sequences, trees, strict=True)}
+            except OutOfPagesError:  # drafts are a help, not a need: this step goes on without
+                pass
             except Exception as error:
                 for grant in group:
-                    self._fail(grant.running, error)
-                continue
-            drafts |= {sequence.key: tree for sequence, tree in zip(sequences, trees, strict=True)}
+                    self.failed(grant.running, error)
+            for model, batch, seconds in streams.streams:
+                self._report(batch, 0, 0, seconds, self.pool_fraction, model.cost_model)
         return drafts
 
     def _streams(self, grants: list[Grant], group: list[Grant]) -> EngineStreams:
@@ -261,6 +278,25 @@ class Engine:
             read = read.then(Readout.of(rows, after, sampled=False, given=given, top=params.prompt_logprobs))
         return query if read is query.read else query.reading(read)
 
+    def _stream(self, planned: list[Planned]) -> Iterable[Streamed]:
+        """One weight stream for all; if it fails, one for each, so that only whoever is at fault ends."""
+        try:
+            yield self._streamed(planned)
+            return
+        except Exception as error:
+            if len(planned) == 1:
+                self.failed(planned[0].running, error)
+                return
+        for plan in planned:
+            if not plan.running.sequence.finished:
+                yield from self._stream([plan])
+
+    def _streamed(self, planned: list[Planned]) -> Streamed:
+        batch = self._batch(planned)
+        start = perf_counter()
+        answers = self.executor.forward(batch).answers
+        return Streamed(planned, batch, answers, perf_counter() - start)
+
     def _batch(self, planned: list[Planned]) -> Batch:
         entries = tuple(
             Entry(
@@ -271,20 +307,6 @@ class Engine:
             for plan in planned
         )
         return Batch(entries, selection_of((plan.running.sequence, plan.query) for plan in planned))
-
-    def _one_by_one(self, planned: list[Planned]) -> tuple[Answer | None, ...]:
-        """After a failed weight stream: each query alone, so that only the one at fault ends."""
-        answers: list[Answer | None] = []
-        for plan in planned:
-            if plan.running.sequence.finished:
-                answers.append(None)
-                continue
-            try:
-                answers.append(self.executor.forward(self._batch([plan])).answers[0])
-            except Exception as error:
-                self._fail(plan.running, error)
-                answers.append(None)
-        return tuple(answers)
 
     def _commit(self, plan: Planned, answer: Answer) -> int:
         """Hand an answer to its method and do as it says; returns how many tokens became final."""
@@ -298,14 +320,19 @@ class Engine:
         answer = answer.part(0, own)
         try:
             commit = sequence.method.commit(sequence, query, answer)
-            tokens = checked_tokens(sequence, query, commit)
+            tokens = checked_tokens(sequence, query, commit, own)
         except Exception as error:
-            self._fail(running, error)
+            self.failed(running, error)
             return 0
         accepted = accept(sequence, tokens, running.text)
         source = list(range(len(tokens))) if commit.source is None else [int(row) for row in commit.source]
         tracked.record_logprobs(running, answer, accepted, source[: len(accepted)])
-        self._keep(running, query, commit, accepted)
+        try:
+            self._keep(running, query, commit, accepted)
+        except Exception as error:
+            sequence.finish_reason = None  # it ends by the fault, not by what `accept` saw
+            self.failed(running, error)
+            return 0
         if accepted and tracked.metrics.first_token_seconds is None:
             tracked.metrics.first_token_seconds = perf_counter() - tracked.arrived
         if sequence.finished:
@@ -316,8 +343,7 @@ class Engine:
             try:
                 sequence.method.drafter.observe(sequence, query, answer, commit)
             except Exception as error:
-                if not sequence.finished:
-                    self._fail(running, error)
+                self.failed(running, error)
         return len(accepted)
 
     def _keep(self, running: Running, query: Query, commit: Commit, accepted: list[int]) -> None:
@@ -330,7 +356,17 @@ class Engine:
             rows = slots[sequence.cached :]
             self.executor.move(rows[source], rows[:kept])
         sequence.extend(accepted, kept)
-        self.cache.remember(running.table, sequence.tokens, sequence.cached)
+        # Other requests may take these K/V up only if they are what the scope of the table says.
+        running.shareable &= kept == 0 or (
+            query.context is None and query.visibility.key == running.table.scope[0] != BIDIRECTIONAL.key
+        )
+        if running.shareable:
+            self.cache.remember(running.table, sequence.tokens, sequence.cached)
+        running.idle_streams = 0 if accepted or kept else running.idle_streams + 1
+        if running.idle_streams >= _MOST_IDLE_STREAMS and not sequence.finished:
+            raise MethodError(
+                f"method {sequence.method.name!r} committed and kept nothing in {_MOST_IDLE_STREAMS} weight streams"
+            )
 
     def _leave(self, running: Running) -> None:
         """A sequence ends: its pages go back, here and in draft models."""
@@ -362,7 +398,7 @@ class Engine:
     def _exhausted(self, running: Running, least: int) -> None:
         """The pool cannot hold even this one sequence: what it has so far is its answer."""
         if running.sequence.generated == 0:
-            self._fail(
+            self.failed(
                 running,
                 RequestError(
                     f"the K/V pool holds {self.capacity} tokens, but this request needs "
@@ -375,10 +411,12 @@ class Engine:
         self._leave(running)
         self._emit(self.tracked[running.sequence.request_id], running, [])
 
-    def _fail(self, running: Running, error: Exception) -> None:
-        tracked = self.tracked[running.sequence.request_id]
-        said = str(error) if isinstance(error, RidgewayError) else f"{type(error).__name__}: {error}"
-        tracked.error = said
+    def failed(self, running: Running, error: Exception) -> None:
+        """End the request of a sequence, and no other, for a fault of its method or of the executor."""
+        tracked = self.tracked.get(running.sequence.request_id)
+        if tracked is None:  # it has ended already
+            return
+        tracked.error = _said(error)
         self._end(tracked, "error")
 
     def _end(self, tracked: Tracked, reason: str) -> None:
@@ -395,6 +433,7 @@ class Engine:
         prefill_rows: int,
         committed: int,
         seconds: float,
+        pool_fraction: float,
         cost_model: CostModel | None = None,
     ) -> None:
         """Judge a weight stream by the cost model of its model, and let the cost model learn from it."""
@@ -410,6 +449,7 @@ class Engine:
                 prefill_rows=prefill_rows,
                 committed=committed,
                 seconds=seconds,
+                pool_fraction=pool_fraction,
             )
         )
         exceeded = cost_model.observe(cost, seconds)
@@ -424,3 +464,7 @@ def page_size_for(block_size: int | None) -> int:
     if block_size is None:
         return PAGE_SIZE
     return block_size * max(1, PAGE_SIZE // block_size)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, RidgewayError) else f"{type(error).__name__}: {error}"

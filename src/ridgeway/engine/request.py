@@ -36,7 +36,8 @@ class Running:
     """A sequence with what the engine keeps for it: its pages, its text, the log-probabilities of its tokens.
 
     arrival: its place in the order of arrival. leader: the first sample of the same request, whose prompt the others
-    take over; None for the first itself.
+    take over; None for the first itself. shareable: whether all its K/V are what the table's scope says.
+    idle_streams: how many in a row brought nothing.
     """
 
     sequence: Sequence
@@ -46,6 +47,8 @@ class Running:
     leader: "Running | None" = None
     logprobs: list[Mapping[int, Logprob]] | None = None
     cumulative_logprob: float | None = None
+    shareable: bool = True
+    idle_streams: int = 0
 
     @property
     def ready(self) -> bool:
@@ -115,10 +118,12 @@ class Tracked:
     def record_prompt_logprobs(self, answer: Answer, positions: list[int]) -> None:
         """`answer` holds the log-probabilities of the prompt's own tokens at `positions`."""
         asked = self.request.params.prompt_logprobs
-        if asked is None or answer.given is None or answer.given_ranks is None:
+        if asked is None:
             return
         if self.prompt_logprobs is None:
-            self.prompt_logprobs = [None] * len(self.request.prompt)
+            self.prompt_logprobs = [None] * len(self.request.prompt)  # nothing predicts the first token
+        if answer.given is None or answer.given_ranks is None:
+            return
         for row, position in enumerate(positions):
             token = self.request.prompt[position]
             given = Logprob(float(answer.given[row]), int(answer.given_ranks[row]), self._text_of(token))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ridgeway.core.arrays import ints
+from ridgeway.core.arrays import DoubleArray, ints
 from ridgeway.core.query import Adjustment, Query, Selection
 from ridgeway.core.sequence import Sequence
 
@@ -20,9 +20,7 @@ def selection_of(asked: Iterable[tuple[Sequence, Query]]) -> Selection:
     pairs = [(sequence, query) for sequence, query in asked if len(query.read)]
     counts = [len(query.read) for _, query in pairs]
 
-    def spread(
-        values: list[float],
-    ) -> np.ndarray:  # one value for each sequence -> one for each of its read rows
+    def spread(values: list[float]) -> DoubleArray:  # to the read rows of each sequence
         return np.repeat(np.asarray(values, dtype=np.float64), counts)
 
     params = [sequence.params for sequence, _ in pairs]

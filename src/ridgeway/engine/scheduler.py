@@ -7,8 +7,8 @@ sequence gives up its pages and is resumed later, with identical output, as its 
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ridgeway.cache.pages import PagedCache
 from ridgeway.core.method import Rows
@@ -35,12 +35,21 @@ class Grant:
     rows: int
 
 
+class Listener(Protocol):
+    """Who is told of what the scheduler does."""
+
+    def admitted(self, running: Running, matched: int) -> None: ...
+    def preempted(self, running: Running) -> None: ...
+    def failed(self, running: Running, error: Exception) -> None: ...
+
+
 class Scheduler:
     """waiting and running sequences, both oldest first."""
 
-    def __init__(self, cache: PagedCache, limits: Limits) -> None:
+    def __init__(self, cache: PagedCache, limits: Limits, listener: Listener) -> None:
         self.cache = cache
         self.limits = limits
+        self.listener = listener
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
 
@@ -55,37 +64,44 @@ class Scheduler:
         elif running in self.waiting:
             self.waiting.remove(running)
 
-    def schedule(self, preempted: Callable[[Running], None], admitted: Callable[[Running, int], None]) -> list[Grant]:
-        """Grants for the next weight stream; may be empty. `preempted` and `admitted` are told of what happens.
+    def schedule(self) -> list[Grant]:
+        """Grants for the next weight stream; may be empty.
 
         A sequence that cannot even get its least rows with all other sequences preempted is given none; the engine
         ends it.
         """
-        grants = self._least_for_all(preempted)
+        grants = self._least_for_all()
         budget = self.limits.max_rows - sum(grant.rows for grant in grants)
         budget = self._extend(grants, budget)
-        self._admit(grants, budget, admitted)
-        return grants
+        self._admit(grants, budget)
+        return [grant for grant in grants if not grant.running.sequence.finished]
 
-    def _least_for_all(self, preempted: Callable[[Running], None]) -> list[Grant]:
+    def _least_for_all(self) -> list[Grant]:
         grants: list[Grant] = []
-        place = 0
-        while place < len(self.running):
-            running = self.running[place]
-            demand = running.sequence.method.demand(running.sequence)
+        for running in list(self.running):
+            demand = self._demand(running)
+            if demand is None or running not in self.running:  # at fault; or preempted for an older one
+                continue
             while not self._reserve(running, demand.least):
                 youngest = self.running[-1]
                 if youngest is running:
                     break
-                self._preempt(youngest, preempted)
+                self._preempt(youngest)
             else:
                 grants.append(Grant(running, demand, demand.least))
-                place += 1
                 continue
-            if place == 0:  # it runs alone and the pool is too small for it
+            if len(self.running) == 1:  # it runs alone and the pool is too small for it
                 return [Grant(running, demand, 0)]
-            self._preempt(running, preempted)
+            self._preempt(running)
         return grants
+
+    def _demand(self, running: Running) -> Rows | None:
+        """What its method has use for; None if the method is at fault, which ends the request."""
+        try:
+            return running.sequence.method.demand(running.sequence)
+        except Exception as error:
+            self.listener.failed(running, error)
+            return None
 
     def _extend(self, grants: list[Grant], budget: int) -> int:
         for grant in grants:
@@ -96,16 +112,18 @@ class Scheduler:
             grant.rows = rows
         return budget
 
-    def _admit(self, grants: list[Grant], budget: int, admitted: Callable[[Running, int], None]) -> None:
+    def _admit(self, grants: list[Grant], budget: int) -> None:
         for running in list(self.waiting):
             if len(self.running) >= self.limits.max_sequences or (budget <= 0 and grants):
                 break
-            if not running.ready:
+            if running not in self.waiting or not running.ready:
                 continue
             sequence = running.sequence
             matched = self.cache.match(running.table, sequence.tokens, self._match_limit(running))
             sequence.cached = matched
-            demand = sequence.method.demand(sequence)
+            demand = self._demand(running)
+            if demand is None:
+                continue
             # Admission must not lead to preemption at once: the whole of what is committed has to fit.
             fits = self._reserve(running, max(sequence.pending, demand.least))
             if not fits and not self.running:
@@ -123,7 +141,7 @@ class Scheduler:
             insort(self.running, running, key=_arrival)
             while rows > demand.least and not self._reserve(running, rows):
                 rows = demand.within(max(demand.least, rows - self.cache.page_size))
-            admitted(running, matched)
+            self.listener.admitted(running, matched)
             grants.append(Grant(running, demand, rows))
             budget -= rows
 
@@ -137,12 +155,12 @@ class Scheduler:
     def _reserve(self, running: Running, rows: int) -> bool:
         return self.cache.reserve(running.table, running.sequence.cached + rows)
 
-    def _preempt(self, running: Running, preempted: Callable[[Running], None]) -> None:
+    def _preempt(self, running: Running) -> None:
         self.running.remove(running)
         self.cache.release(running.table)
         running.sequence.cached = 0
         self.waiting.appendleft(running)
-        preempted(running)
+        self.listener.preempted(running)
 
 
 def _arrival(running: Running) -> int:

@@ -25,14 +25,16 @@ class AnswerText:
             return None
         before = len(self.text)
         self.text += self.detokenizer.push(token)
-        return self._cut(before) if may_stop else None
+        stop = self._cut(before) if may_stop else None
+        if stop is not None:
+            self.detokenizer = None  # nothing follows a stop string, not even what was held back
+        return stop
 
     def finish(self) -> None:
         """No more tokens will come."""
         if self.detokenizer is not None:
-            before = len(self.text)
             self.text += self.detokenizer.flush()
-            self._cut(before)
+            self.detokenizer = None
 
     def take(self, final: bool) -> str:
         """Text that was not shown yet and now may be."""

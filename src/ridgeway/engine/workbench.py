@@ -63,7 +63,7 @@ class EngineWorkbench:
     def _argmax(self, tokens: list[int], sublayers: BoolArray | None) -> IntArray:
         """The likeliest token after each of `tokens`, in one weight stream."""
         engine, rows = self._engine, len(tokens)
-        table = PageTable(scope="workbench")
+        table = PageTable(("workbench",))
         assert engine.cache.reserve(table, rows), "the engine is idle, and the sample a part of its capacity"
         try:
             read = Readout.of(np.arange(rows), np.arange(rows) + 1, sampled=False)

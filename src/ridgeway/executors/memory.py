@@ -2,6 +2,8 @@
 
 import os
 
+from ridgeway.core.errors import RidgewayError
+
 _SHARE = 0.4  # of the memory that is free when the pool is made; the rest is left to everyone else
 
 
@@ -18,6 +20,16 @@ def free_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (ValueError, OSError, AttributeError):
         return 4 * 1024**3
+
+
+def check_room(slots: int, slot_bytes: int) -> None:
+    """Raise RidgewayError if the K/V of that many tokens are more than the memory that is free."""
+    free = free_memory()
+    if slots * slot_bytes > free:
+        raise RidgewayError(
+            f"slots={slots}: their K/V take {slots * slot_bytes / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB are free; "
+            f"at most {free // slot_bytes} would fit"
+        )
 
 
 def slots_that_fit(slot_bytes: int, at_most: int) -> int:

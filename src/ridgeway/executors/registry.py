@@ -30,6 +30,8 @@ def make_executor(name: str, model: Model, threads: int | None = None) -> Execut
         raise RidgewayError(f"threads={threads}: expected at least 1")
     if name == "auto":
         name = "reference"
+    if name in ("cpu", "torch") and name not in EXECUTORS:
+        raise RidgewayError(f"executor {name!r} is not part of this version; it has: {', '.join(EXECUTORS)}")
     if name not in EXECUTORS:
         raise RidgewayError(f"there is no executor {name!r} here: {did_you_mean(name, ['auto', *EXECUTORS])}")
     if threads is None:

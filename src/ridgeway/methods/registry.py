@@ -116,7 +116,10 @@ def _load(path: Path, class_name: str) -> type[DecodingMethod]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise MethodError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     found = getattr(module, class_name, None)
     if not (inspect.isclass(found) and issubclass(found, DecodingMethod)):
         here = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, DecodingMethod)]

@@ -51,6 +51,8 @@ def load_model(argument: str | Path, *, progress: bool = True) -> Model:
     progress: show a bar on standard error while something is fetched. Raises ModelError for everything that
     is not a whole checkpoint of a supported architecture; nothing in a checkpoint is ever executed.
     """
+    if not isinstance(argument, str | Path) or not str(argument).strip():
+        raise ModelError(repr(argument), f"names no model; {_WHAT_WOULD_DO}")
     text = str(argument)
     if text in BUILT_IN:
         return load_gguf(built_in_model(text, progress=progress))
@@ -67,7 +69,7 @@ def load_model(argument: str | Path, *, progress: bool = True) -> Model:
         return replace(load_folder(download(text, progress=progress)), name=text.split("/")[1], source=text)
     if path.suffix == ".gguf" or len(path.parts) > 1:
         raise ModelError(path, f"no such file or folder; {_WHAT_WOULD_DO}")
-    raise ModelError(text, f"no such model; {did_you_mean(text, BUILT_IN)} {_WHAT_WOULD_DO}")
+    raise ModelError(text, f"no such model ({did_you_mean(text, BUILT_IN)}); {_WHAT_WOULD_DO}")
 
 
 def load_gguf(path: Path) -> Model:

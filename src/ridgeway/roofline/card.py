@@ -51,6 +51,9 @@ class Card:
             yield Text("")
             yield Text("  " + " | ".join(self.commands), style="dim")
 
+    def __str__(self) -> str:
+        return self.as_text()
+
     def as_text(self, width: int = 100) -> str:
         """The card without colour."""
         console = Console(file=StringIO(), width=width, color_system=None, highlight=False)

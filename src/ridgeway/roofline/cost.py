@@ -8,16 +8,15 @@ overhead, corrected by the steps that were observed (`roofline.calibration`).
 
 What is counted, of one stream:
 
-- weights: every tensor of the sublayers that run, once; of the embedding only the rows used; the head only if
-a row is read. A tied head is the embedding, counted once, as the head. - K/V: each layer reads the keys and
-values that its rows see (once for all rows of a query, its own rows included, no further back than the
-layer's window) and writes those of its rows.   Queries with a common prefix read it each; as a cache may
-serve all but the first, the floor counts it once. - activations, per row and layer: the hidden state in and
-out of both sublayers (4 d), queries, keys and values written and read (2 (q + 2 kv)), gate and up written and
-their product read (3 f); per read row the hidden state and the logits. They can stay in a cache, so the floor
-leaves them out. - FLOPs: 2 per weight of a matrix and row; the head's per read row only; 4 per visible (row,
-key), head and element of a head (scores and mixing). Norms, rotations and softmax are some thousandths and
-left out.
+- weights: every tensor of the sublayers that run, once; of the embedding only the rows used; the head only if a row is
+  read. A tied head is the embedding, counted once, as the head.
+- K/V: each layer reads the keys and values that its rows see (once for all rows of a query, its own rows included, no
+  further back than the layer's window) and writes those of its rows.
+- activations, per row and layer: the hidden state in and out of both sublayers (4 d), queries, keys and values written
+  and read (2 (q + 2 kv)), gate and up written and their product read (3 f); per read row the hidden state and the
+  logits. They can stay in a cache, so the floor leaves them out.
+- FLOPs: 2 per weight of a matrix and row; the head's per read row only; 4 per visible (row, key), head and element of a
+  head (scores and mixing). Norms, rotations and softmax are some thousandths and left out.
 """
 
 from collections import Counter

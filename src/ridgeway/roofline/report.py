@@ -18,7 +18,8 @@ class StepReport:
     """One weight stream (or several that a step needed).
 
     rows, reads, requests: how many it had. prefill_rows: rows that predict tokens that the prompt holds
-    already. committed: tokens that became final. seconds: taken. floor: least seconds possible; estimate:
+    already. committed: tokens that became final. pool_fraction: share of the K/V pool that
+    sequences held. seconds: taken. floor: least seconds possible; estimate:
     expected beforehand.
     """
 
@@ -32,6 +33,7 @@ class StepReport:
     floor: float
     estimate: Estimate
     bound: Bound
+    pool_fraction: float = 0.0
 
     @classmethod
     def of(
@@ -45,6 +47,7 @@ class StepReport:
         prefill_rows: int,
         committed: int,
         seconds: float,
+        pool_fraction: float = 0.0,
     ) -> Self:
         """A step of that cost, judged by the cost model as it is now; let it `observe` it afterwards."""
         return cls(
@@ -58,6 +61,7 @@ class StepReport:
             floor=cost_model.floor(cost),
             estimate=cost_model.estimate(cost),
             bound=cost_model.bound(cost),
+            pool_fraction=pool_fraction,
         )
 
     @property
@@ -136,7 +140,7 @@ class RunReport:
 
     model, method: names for people. lossless: whether the method yields the tokens of plain decoding.
     prompt_tokens: how many. token_ids: of the answer (of all answers, if there are several).
-    kv_pool_fraction: largest share of the K/V pool that was in use. price: dollars per hour, if known. notes:
+    kv_pool_fraction: largest share of the K/V pool that was in use in a step. price: dollars per hour, if known. notes:
     lines that a method adds to the card. drafts: what became of the drafts, of a method that drafts; explanation: what
     the method chose and why.
     """
@@ -169,7 +173,7 @@ class RunReport:
         prompt_tokens: int,
         token_ids: Sequence[int],
         text: str = "",
-        kv_pool_fraction: float = 0.0,
+        kv_pool_fraction: float | None = None,
         lossless: bool = True,
         price: float | None = None,
         notes: Sequence[str] = (),
@@ -193,7 +197,11 @@ class RunReport:
             prompt_tokens=prompt_tokens,
             token_ids=tuple(int(token) for token in token_ids),
             text=text,
-            kv_pool_fraction=kv_pool_fraction,
+            kv_pool_fraction=(
+                max((step.pool_fraction for step in steps), default=0.0)
+                if kv_pool_fraction is None
+                else kv_pool_fraction
+            ),
             lossless=lossless,
             price=price,
             notes=tuple(notes),
