@@ -6,7 +6,6 @@ the nucleus (Holtzman et al. 2020), and take the argmax of what is left plus Gum
 Ties go to the lowest id everywhere.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray, ints
 from ridgeway.core.noise import gumbel
 from ridgeway.core.query import Answer, Batch, Readout, Selection
+from ridgeway.kernels.reference.distribution import with_distributions
 
 # A nucleus is almost always smaller than this; rows whose nucleus is not are sorted whole.
 _CANDIDATES = 256
@@ -28,13 +28,9 @@ def answer(logits: FloatArray, batch: Batch) -> tuple[Answer, ...]:
     for entry in batch.entries:
         read = entry.query.read
         stop = start + len(read)
-        measured = _measure(logits[start:stop], tokens[start:stop], read)
-        if "distribution" in read.measures:
-            rows = np.arange(start, stop)
-            measured = replace(measured, distribution=distribution(adjusted[rows], _rows_of(batch.selection, rows)))
-        answers.append(measured)
+        answers.append(_measure(logits[start:stop], tokens[start:stop], entry.query.read))
         start = stop
-    return tuple(answers)
+    return with_distributions(tuple(answers), logits, batch)
 
 
 def adjust(logits: FloatArray, batch: Batch) -> FloatArray:
@@ -63,25 +59,6 @@ def choose(logits: FloatArray, selection: Selection) -> IntArray:
     if len(drawn):
         tokens[drawn] = _draw(logits[drawn], _rows_of(selection, drawn))
     return tokens
-
-
-def distribution(logits: FloatArray, selection: Selection) -> DoubleArray:
-    """What each row's token is drawn from, (n, vocabulary); logits: adjusted. Greedy rows have one certain token."""
-    result = np.zeros(logits.shape)
-    result[np.arange(len(logits)), logits.argmax(axis=-1)] = 1.0
-    drawn = np.flatnonzero(selection.sampled & (selection.temperature > 0))
-    if len(drawn):
-        scaled = logits[drawn].astype(np.float64) / selection.temperature[drawn, None]
-        probability = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-        probability /= probability.sum(axis=-1, keepdims=True)
-        ids = _likeliest(scaled, logits.shape[1])
-        ordered = np.take_along_axis(probability, ids, axis=-1)
-        kept, _ = _keep(ordered, _rows_of(selection, drawn), complete=True)
-        shares = np.where(kept, ordered, 0.0)
-        whole = np.zeros_like(shares)
-        np.put_along_axis(whole, ids, shares / shares.sum(axis=-1, keepdims=True), axis=-1)
-        result[drawn] = whole
-    return result
 
 
 def _rows_of(selection: Selection, rows: IntArray) -> Selection:
