@@ -14,7 +14,7 @@ from ridgeway.cache.pages import PageTable
 from ridgeway.core.arrays import FloatArray, ints
 from ridgeway.core.errors import RequestError
 from ridgeway.core.method import DecodingMethod
-from ridgeway.core.outputs import Delta, RequestOutput
+from ridgeway.core.outputs import CompletionOutput, Delta, RequestOutput
 from ridgeway.core.prompts import Prompt, as_prompts, expect_whole, is_whole, shortly, token_ids_of
 from ridgeway.core.query import Batch, Entry, Query, Readout
 from ridgeway.core.sampling_params import SamplingParams
@@ -24,12 +24,14 @@ from ridgeway.engine.engine import Engine
 from ridgeway.engine.request import Request
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
+from ridgeway.engine.workbench import EngineWorkbench
 from ridgeway.executors.memory import check_room, slots_that_fit
 from ridgeway.executors.registry import make_executor
 from ridgeway.methods.registry import check_fit, make_method
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
+from ridgeway.models.vocabulary import check_vocabulary
 from ridgeway.roofline.card import Card
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.hardware import machine as machine_named
@@ -39,6 +41,9 @@ from ridgeway.roofline.this_machine import remember, this_machine
 
 Method = str | DecodingMethod | type[DecodingMethod] | None
 Message = Mapping[str, Any]
+
+
+_SAMPLE_TEXT = "The history of the city begins with a small harbour. In the"
 
 
 @dataclass
@@ -102,6 +107,9 @@ class LLM:
         self._calls: list[Call] = []
         self._last_methods: dict[str, DecodingMethod] = {}
         self._numbers = count()
+        self.draft_models: dict[str, Model] = {}
+        self._methods: dict[Method, DecodingMethod] = {}
+        self._fitting: dict[int, DecodingMethod] = {}  # by identity: what was checked and prepared for this model
 
     @property
     def traits(self) -> ModelTraits:
@@ -180,6 +188,32 @@ class LLM:
         prompts = [self.chat_prompt(conversation) for conversation in conversations]
         return self.generate(prompts, params, method=method, sampling_params=sampling_params)
 
+    def method(self, spec: Method = None) -> DecodingMethod:
+        """The method that `spec` names, ready for this model. Raises MethodError.
+
+        Methods that are named are made once: what their drafters learned serves later requests.
+        """
+        named = spec is None or (isinstance(spec, str) and ".py" not in spec)
+        method = self._methods[spec] if named and spec in self._methods else make_method(spec)
+        if id(method) not in self._fitting:
+            check_fit(method, self.traits)
+            for name in method.draft_models:
+                if name not in self.draft_models:
+                    self.add_draft_model(name, load_model(name))
+            sample = self.model.tokenizer.encode(_SAMPLE_TEXT) if self.model.tokenizer is not None else [0]
+            method.prepare(EngineWorkbench(self.engine, self.title, sample))
+            self._fitting[id(method)] = method
+        if named:
+            self._methods[spec] = method
+        return method
+
+    def add_draft_model(self, name: str, model: Model) -> None:
+        """Let `draft:model=NAME` draft with `model`. Raises MethodError if its vocabulary is another one."""
+        check_vocabulary(self.model, model)
+        self.draft_models[name] = model
+        executor = make_executor(self.executor.name, model, self.executor.threads)
+        self.engine.add_draft_model(name, executor, CostModel.of(model.config, executor, self.machine))
+
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the model's chat template, ready for the assistant's answer."""
         return self.tokenizer.chat_ids(messages)
@@ -197,7 +231,18 @@ class LLM:
             text="\n".join(answer.text for answer in answers),
             lossless=all(method.lossless for method in self._last_methods.values()),
             price=price,
+            notes=self._notes(answers),
+            drafts=answers[0].drafts if len(answers) == 1 else None,
+            explanation=answers[0].explanation if len(answers) == 1 else (),
         )
+
+    def _notes(self, answers: list[CompletionOutput]) -> list[str]:
+        """What became of drafts, and what the method chose: of a single answer."""
+        if len(answers) != 1:
+            return []
+        drafts, why = answers[0].drafts, answers[0].explanation
+        drafted = [drafts.words] if drafts is not None and drafts.steps else []
+        return drafted + [f"{name}: {why[-1]}" for name in self._last_methods if why]
 
     def card(self, price: float | None = None, commands: tuple[str, ...] = ()) -> Card:
         """The last call's report for people; `print(llm.card())`. commands: what to name as the next to type."""
@@ -284,17 +329,13 @@ class LLM:
         listed = as_prompts(prompts)
         each_params = _for_each(params if params is not None else SamplingParams(), len(listed), "params")
         each_method = _for_each(method, len(listed), "method")
-        made: dict[int, DecodingMethod] = {}
         requests = []
         call = next(self._numbers)
         for place, (prompt, one, how) in enumerate(zip(listed, each_params, each_method, strict=True)):
             if not isinstance(one, SamplingParams):
                 raise RequestError(f"params are SamplingParams, not {type(one).__name__}")
             text, ids = self._encode(prompt)
-            key = id(how)
-            if key not in made:
-                made[key] = make_method(how)
-                check_fit(made[key], self.traits)
+            decoding = self.method(how)
             tokenizer = self.model.tokenizer
             new_text = None
             if tokenizer is not None:
@@ -303,7 +344,7 @@ class LLM:
                 request_id=f"{call}-{place}",
                 prompt=ids,
                 params=one,
-                method=made[key],
+                method=decoding,
                 prompt_text=text,
                 new_text=new_text,
                 token_text=None if tokenizer is None else tokenizer.token_text,

@@ -12,6 +12,8 @@ from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.traits import LogitShift
 from ridgeway.engine.request import Request
 from ridgeway.methods.autoregressive import Autoregressive
+from ridgeway.methods.registry import make_method
+from ridgeway.methods.self_speculative import SelfSpeculative, SkipSet
 from ridgeway.testing import toy_config, toy_llm, toy_model
 
 SHARED = [7, 3, 3, 9, 1] * 8  # several requests begin with it, so that pages are shared
@@ -30,13 +32,18 @@ class Fixed(Oracle):
 
 
 METHODS = {"ar": Autoregressive(), "verify": Verify(Fixed({}), depth=3), "denoise": Denoise()}
+NAMED = ["ngram", "suffix:remembered=50", "recycling", "lookahead:window=2", "auto", "draft:model=small", "skips"]
+METHODS |= {name: make_method(name) for name in NAMED if name != "skips"}
+METHODS["skips"] = SelfSpeculative(depth=2)  # half of the second layer, without a search
+METHODS["skips"].drafter.use(SkipSet(np.array([[True, True], [True, False]]), 0.5, 1.0, 2))
+SMALL = toy_model(toy_config(layers=1))
 
 requests = st.tuples(
     st.sampled_from([[5], [1, 2, 3], SHARED, [*SHARED, 4, 4], SHARED[:16], list(range(50))]),
     st.sampled_from([0.0, 0.8, 1.0]),
     st.integers(1, 24),
     st.sampled_from([1, 1, 1, 2]),
-    st.sampled_from(["ar", "verify"]),
+    st.sampled_from(["ar", "verify", *NAMED]),
 )
 actions = st.lists(
     st.one_of(
@@ -63,7 +70,10 @@ def alone(block: bool, prompt: tuple[int, ...], temperature: float, max_tokens: 
 
 
 def play(model, script, block, slots, max_rows, prefix_caching):
-    engine = toy_llm(model, slots=slots, max_rows=max_rows, prefix_caching=prefix_caching).engine
+    llm = toy_llm(model, slots=slots, max_rows=max_rows, prefix_caching=prefix_caching)
+    if not block:
+        llm.add_draft_model("small", SMALL)
+    engine = llm.engine
     asked, finished = {}, {}
     names = []
 

@@ -78,10 +78,11 @@ class Session:
         sampling: Mapping[str, Any],
     ) -> None:
         # What is wrong is told before anything is loaded.
-        self.method = make_method(method)
+        make_method(method)
         given = {name: value for name, value in sampling.items() if value is not None}
         SamplingParams(**given)
         self.llm = LLM(model, executor=executor, threads=threads)
+        self.method = self.llm.method(method)
         self.params = self.llm.default_sampling_params(**given)
 
     def prompt_ids(self, text: str, raw: bool) -> list[int]:

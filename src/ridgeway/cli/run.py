@@ -24,6 +24,7 @@ def run(
     price: options.Price = None,
     executor: options.Executor = "auto",
     threads: options.Threads = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what the method chose on the way, and why.")] = False,
     json: Annotated[
         str | None,
         typer.Option("--json", help="Write the report as one line of JSON to this file; `-`: last on standard output."),
@@ -44,6 +45,9 @@ def run(
         say("no token was generated, so there is nothing to judge")
     else:
         show_card(run)
+    if explain:
+        for line in run.report.explanation or (f"{session.method.name} makes no choices of its own",):
+            say(f"  {line}")
     write_json(run.report, target)
     if run.interrupted:
         raise typer.Exit(130)

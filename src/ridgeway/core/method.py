@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, IntArray
+from ridgeway.core.arrays import BoolArray, DoubleArray, IntArray, ints
 from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
@@ -53,8 +53,44 @@ class DraftTree:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @classmethod
+    def chain(cls, tokens: Sequences[int] | IntArray, survival: Sequences[float] | DoubleArray) -> "DraftTree":
+        """Tokens that follow each other."""
+        return cls(ints(tokens), np.arange(-1, len(tokens) - 1, dtype=np.int64), np.asarray(survival, dtype=np.float64))
 
-NO_DRAFT = DraftTree(NO_INTS, NO_INTS, np.zeros(0))
+    @property
+    def is_chain(self) -> bool:
+        return bool((self.parent == np.arange(-1, len(self) - 1)).all())
+
+    @property
+    def depth(self) -> IntArray:
+        """(n,) how many drafted tokens the path to each token has, itself included."""
+        depth = np.ones(len(self), dtype=np.int64)
+        for node, above in enumerate(self.parent):
+            if above >= 0:
+                depth[node] = depth[above] + 1
+        return depth
+
+    def only(self, keep: BoolArray) -> "DraftTree":
+        """The tokens that `keep` (n,) names, without those whose parents are left out."""
+        place: dict[int, int] = {-1: -1}
+        kept: list[int] = []
+        for node, above in enumerate(self.parent):
+            if keep[node] and int(above) in place:
+                place[node] = len(kept)
+                kept.append(node)
+        return DraftTree(self.tokens[kept], ints([place[int(p)] for p in self.parent[kept]]), self.survival[kept])
+
+    def likeliest(self, count: int) -> "DraftTree":
+        """At most `count` tokens: those most likely to survive."""
+        if len(self) <= count:
+            return self
+        keep = np.zeros(len(self), dtype=np.bool_)
+        keep[np.argsort(-self.survival, kind="stable")[: max(count, 0)]] = True
+        return self.only(keep)
+
+
+NO_DRAFT = DraftTree.chain([], [])
 
 
 class DecodingMethod(ABC):
@@ -62,12 +98,17 @@ class DecodingMethod(ABC):
 
     lossless: whether the tokens are those of plain autoregressive decoding, token for token;
     `ridgeway.testing.check_lossless` tests the claim. needs: one phrase for people, shown by `ridgeway methods`.
+    draft_models: models that its drafter forks sequences in, by name.
     """
 
     name: ClassVar[str]
     lossless: ClassVar[bool] = True
     needs: ClassVar[str] = "a causal model"
     drafter: "Drafter | None" = None
+    draft_models: tuple[str, ...] = ()
+
+    def prepare(self, workbench: "Workbench") -> None:  # noqa: B027
+        """Whatever has to be known of a model before its first request."""
 
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls) and not hasattr(cls, "name"):
@@ -87,6 +128,10 @@ class DecodingMethod(ABC):
         """State of a new sequence, kept in `sequence.state`: host data that survives preemption."""
         return None
 
+    def explain(self, sequence: Sequence) -> tuple[str, ...]:
+        """What was chosen for `sequence` and why, in words for people; the last line is the present choice."""
+        return ()
+
     @abstractmethod
     def demand(self, sequence: Sequence) -> Rows:
         """How many rows the next query has use for."""
@@ -101,14 +146,17 @@ class DecodingMethod(ABC):
 
 
 class Drafter(ABC):
-    """Something that guesses the next tokens of sequences, to be verified by a method."""
+    """Something that guesses the next tokens of sequences, to be verified by a method.
+
+    What it remembers of a sequence it may keep in a `WeakKeyDictionary` by sequence.
+    """
 
     @abstractmethod
     def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: "Streams") -> list[DraftTree]:
         """A tree of at most `depths[i]` tokens for each sequence (it may be empty)."""
 
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:  # noqa: B027
-        """Learn from what was verified."""
+        """Learn from what was verified; `sequence` has the committed tokens already, and may be finished."""
 
 
 class View(Protocol):
@@ -119,10 +167,50 @@ class View(Protocol):
 
 
 class Streams(Protocol):
-    """Weight streams for a drafter that needs its own; all of them are counted."""
+    """Weight streams for a drafter that needs its own, all of them counted; and what the coming step will cost.
 
-    def fork(self, sequence: Sequence) -> View: ...
+    certain: tokens that the coming step commits at least, with or without drafts, of all its sequences.
+    """
+
+    @property
+    def certain(self) -> int: ...
+
+    def fork(self, sequence: Sequence, model: str | None = None, drafts: int = 1) -> View:
+        """A view of the sequence in the target's cache, or in that of the draft model of this name.
+
+        It has room for K/V of all committed tokens and `drafts` more. Raises OutOfPagesError if there is none.
+        """
+        ...
 
     def forward(
         self, views: Sequences[View], queries: Sequences[Query], sublayers: BoolArray | None = None
-    ) -> list[Answer]: ...
+    ) -> list[Answer]:
+        """One weight stream over views of one model."""
+        ...
+
+    def price(self, drafted: int) -> float:
+        """Estimated seconds of the coming step if all sequences that draft here add `drafted` rows together."""
+        ...
+
+
+class Workbench(Protocol):
+    """What a method may try on a model before the first request. layers: how many the model has."""
+
+    @property
+    def layers(self) -> int: ...
+
+    def seconds(self, rows: int, sublayers: BoolArray | None = None) -> float:
+        """Estimated seconds of a weight stream of one sequence with that many rows, all read."""
+        ...
+
+    def agreement(self, sublayers: BoolArray) -> float:
+        """On a sample of its own text: how often the model says the same with these sublayers as with all."""
+        ...
+
+    def load(self, name: str) -> Any:
+        """What was saved for this model under that name, or None."""
+        ...
+
+    def save(self, name: str, value: Any) -> None:
+        """Keep plain data with the model's cache."""
+        ...

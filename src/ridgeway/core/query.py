@@ -14,7 +14,7 @@ import numpy as np
 from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, FloatArray, IntArray, ints
 from ridgeway.core.visibility import CAUSAL, Visibility
 
-Measure = Literal["logprob", "confidence", "margin", "entropy", "logits"]
+Measure = Literal["logprob", "confidence", "margin", "entropy", "distribution", "logits"]
 
 
 class Span(NamedTuple):
@@ -33,8 +33,9 @@ class Readout:
     or take the argmax of the logits (False). given: (n,) token whose log-probability is wanted, -1 for none.
     top: how many of the likeliest tokens' log-probabilities are wanted. forbid: ids that are never chosen.
     measures: `logprob` of the chosen token; `confidence`, its probability; `margin` between the two likeliest
-    probabilities; `entropy` in nats; `logits`, whole rows of the vocabulary (for tests and `LLM.logits` only).
-    All measures are of the model's own distribution, before temperature, penalties and truncation.
+    probabilities; `entropy` in nats; `distribution`, what the token was drawn from, after temperature, penalties and
+    truncation; `logits`: these two are whole rows of the vocabulary (for tests, `LLM.logits` and `accept=ratio`).
+    All other measures are of the model's own distribution, before temperature, penalties and truncation.
     """
 
     rows: IntArray
@@ -128,7 +129,7 @@ class Answer:
 
     tokens: (n,) chosen tokens. logprobs: (n,) of the chosen tokens. ranks: (n,) how many tokens are likelier than the
     chosen one, plus 1. given: (n,) log-probabilities of the given tokens, given_ranks their ranks. top_ids,
-    top_logprobs: (n, top), likeliest first. confidence, margin, entropy: (n,). logits: (n, vocabulary).
+    top_logprobs: (n, top), likeliest first. confidence, margin, entropy: (n,). distribution, logits: (n, vocabulary).
     """
 
     tokens: IntArray
@@ -141,6 +142,7 @@ class Answer:
     confidence: DoubleArray | None = None
     margin: DoubleArray | None = None
     entropy: DoubleArray | None = None
+    distribution: DoubleArray | None = None
     logits: FloatArray | None = None
 
     def part(self, start: int, stop: int) -> "Answer":

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ridgeway.core.outputs import DraftCounts
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.traits import ModelTraits
 
@@ -38,6 +39,7 @@ class Sequence:
         self.cached = 0
         self.finish_reason: str | None = None
         self.stop_reason: int | str | None = None
+        self.drafts: DraftCounts | None = None  # kept by methods that draft
         self.state: Any = method.start(self)
 
     @property

@@ -21,13 +21,16 @@ from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Re
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.visibility import BIDIRECTIONAL
 from ridgeway.engine.contract import check_query, check_request, checked_tokens
+from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
 from ridgeway.engine.sampling import selection_of
 from ridgeway.engine.scheduler import Grant, Limits, Scheduler
 from ridgeway.engine.stopping import AnswerText, accept
 from ridgeway.engine.streams import EngineStreams
 from ridgeway.roofline.cost import CostModel
+from ridgeway.roofline.prices import PriceList, Prices
 from ridgeway.roofline.report import StepReport
+from ridgeway.roofline.shape import QueryShape
 
 PAGE_SIZE = 16
 _MOST_IDLE_STREAMS = 10_000  # a whole-sequence denoiser may take thousands of steps before it commits anything
@@ -35,11 +38,11 @@ _MOST_IDLE_STREAMS = 10_000  # a whole-sequence denoiser may take thousands of s
 
 @dataclass(frozen=True)
 class Planned:
-    """A running sequence, its query, and how many of the query's read rows the method asked for."""
+    """A running sequence, the query that its method planned, and the same reading what the request asks for besides."""
 
     running: Running
+    asked: Query
     query: Query
-    method_reads: int
 
     @property
     def prefill_rows(self) -> int:
@@ -89,6 +92,9 @@ class Engine:
         self.cache = PagedCache(self.pool)
         self.scheduler = Scheduler(self.cache, limits or Limits(), self)
         self.prefix_caching = prefix_caching
+        self.prices = Prices(cost_model)
+        self.draft_models: dict[str, DraftModel] = {}
+        self._target = Weights(executor, cost_model, self.cache)
         self.tracked: dict[str, Tracked] = {}
         self._arrivals = 0
         self._result = StepResult()
@@ -147,6 +153,7 @@ class Engine:
     def step(self) -> StepResult:
         """One weight stream for everyone who runs."""
         result = self._result = StepResult()
+        began = perf_counter()
         planned = self._plan(self.scheduler.schedule())
         if planned:
             used = self.pool_fraction
@@ -156,6 +163,7 @@ class Engine:
                 )
                 prefill_rows = sum(plan.prefill_rows for plan in stream.planned)
                 self._report(stream.batch, prefill_rows, committed, stream.seconds, used)
+            self.prices.observe_host(perf_counter() - began - sum(report.seconds for report in result.reports))
         if not self.busy:
             self.check()
         return result
@@ -171,6 +179,12 @@ class Engine:
         if not self.busy:
             assert self.pool.owned == 0, f"{self.pool.owned} pages are owned while nothing runs"
             assert not self.tracked, f"{sorted(self.tracked)} are tracked while nothing runs"
+            assert not any(model.views for model in self.draft_models.values()), "a draft model holds what nobody runs"
+
+    def add_draft_model(self, name: str, executor: Executor, cost_model: CostModel) -> None:
+        """A model of the same vocabulary for drafters that ask for it by name; its K/V hold as much as the target's."""
+        pages = max(1, self.capacity // PAGE_SIZE)
+        self.draft_models[name] = DraftModel.of(executor, cost_model, pages, PAGE_SIZE)
 
     def check_request(self, request: Request) -> None:
         """Raise RequestError or MethodError if the request could not run."""
@@ -204,8 +218,7 @@ class Engine:
             except Exception as error:
                 self.failed(running, error)
                 continue
-            method_reads = len(query.read)
-            planned.append(Planned(running, self._with_logprobs(sequence, query), method_reads))
+            planned.append(Planned(running, query, self._with_logprobs(sequence, query)))
         return planned
 
     def _drafts(self, grants: list[Grant]) -> dict[tuple[str, int], DraftTree]:
@@ -221,7 +234,7 @@ class Engine:
             drafter = sequences[0].method.drafter
             assert drafter is not None
             depths = [grant.rows - grant.running.sequence.pending for grant in group]
-            streams = EngineStreams(self.executor, self.cache, [grant.running for grant in group])
+            streams = self._streams(grants, group)
             try:
                 with streams:
                     trees = drafter.propose(sequences, depths, streams)
@@ -231,9 +244,26 @@ class Engine:
             except Exception as error:
                 for grant in group:
                     self.failed(grant.running, error)
-            for batch, seconds in streams.streams:
-                self._report(batch, prefill_rows=0, committed=0, seconds=seconds, pool_fraction=self.pool_fraction)
+            for model, batch, seconds in streams.streams:
+                self._report(batch, 0, 0, seconds, self.pool_fraction, model.cost_model)
         return drafts
+
+    def _streams(self, grants: list[Grant], group: list[Grant]) -> EngineStreams:
+        """What the drafter of `group` is given: streams of its own, and what drafts cost in the coming step."""
+        prices: PriceList | None = None
+
+        def shape(grant: Grant) -> QueryShape:
+            sequence = grant.running.sequence
+            return QueryShape(sequence.pending if grant in group else grant.rows, sequence.cached)
+
+        def price(drafted: int) -> float:
+            nonlocal prices
+            if prices is None:
+                prices = self.prices.of([shape(grant) for grant in grants if grant.rows])
+            return prices[drafted] + self.prices.host
+
+        certain = sum(grant.rows >= grant.running.sequence.pending for grant in grants)
+        return EngineStreams(self._target, self.draft_models, [grant.running for grant in group], price, certain)
 
     def _with_logprobs(self, sequence: Sequence, query: Query) -> Query:
         """The query, reading also what the request wants to know of tokens' probabilities."""
@@ -280,19 +310,17 @@ class Engine:
 
     def _commit(self, plan: Planned, answer: Answer) -> int:
         """Hand an answer to its method and do as it says; returns how many tokens became final."""
-        running, sequence, query = plan.running, plan.running.sequence, plan.query
+        running, sequence, query = plan.running, plan.running.sequence, plan.asked
         if sequence.finished:  # ended by a fault of another sample of its request
             return 0
         tracked = self.tracked[sequence.request_id]
         tracked.metrics.weight_streams += 1
-        asked = plan.method_reads
-        tracked.record_prompt_logprobs(
-            answer.part(asked, len(query.read)), [int(p) for p in query.read.predicts[asked:]]
-        )
-        answer = answer.part(0, asked)
+        own, every = len(query.read), plan.query.read
+        tracked.record_prompt_logprobs(answer.part(own, len(every)), [int(p) for p in every.predicts[own:]])
+        answer = answer.part(0, own)
         try:
             commit = sequence.method.commit(sequence, query, answer)
-            tokens = checked_tokens(sequence, query, commit, asked)
+            tokens = checked_tokens(sequence, query, commit, own)
         except Exception as error:
             self.failed(running, error)
             return 0
@@ -309,7 +337,7 @@ class Engine:
             tracked.metrics.first_token_seconds = perf_counter() - tracked.arrived
         if sequence.finished:
             running.text.finish()
-            self.scheduler.remove(running)
+            self._leave(running)
         self._emit(tracked, running, accepted)
         if sequence.method.drafter is not None:
             try:
@@ -339,6 +367,12 @@ class Engine:
             raise MethodError(
                 f"method {sequence.method.name!r} committed and kept nothing in {_MOST_IDLE_STREAMS} weight streams"
             )
+
+    def _leave(self, running: Running) -> None:
+        """A sequence ends: its pages go back, here and in draft models."""
+        self.scheduler.remove(running)
+        for model in self.draft_models.values():
+            model.release(running.sequence)
 
     def _emit(self, tracked: Tracked, running: Running, tokens: list[int]) -> None:
         sequence = running.sequence
@@ -374,7 +408,7 @@ class Engine:
             return
         running.sequence.finish_reason = "length"
         running.text.finish()
-        self.scheduler.remove(running)
+        self._leave(running)
         self._emit(self.tracked[running.sequence.request_id], running, [])
 
     def failed(self, running: Running, error: Exception) -> None:
@@ -390,15 +424,24 @@ class Engine:
             if not running.sequence.finished:
                 running.sequence.finish_reason = reason
                 running.text.finish()
-                self.scheduler.remove(running)
+                self._leave(running)
                 self._emit(tracked, running, [])
 
-    def _report(self, batch: Batch, prefill_rows: int, committed: int, seconds: float, pool_fraction: float) -> None:
-        """Judge a weight stream by the cost model, and let the cost model learn from it."""
-        cost = self.cost_model.count_batch(batch)
+    def _report(
+        self,
+        batch: Batch,
+        prefill_rows: int,
+        committed: int,
+        seconds: float,
+        pool_fraction: float,
+        cost_model: CostModel | None = None,
+    ) -> None:
+        """Judge a weight stream by the cost model of its model, and let the cost model learn from it."""
+        cost_model = cost_model or self.cost_model
+        cost = cost_model.count_batch(batch)
         self._result.reports.append(
             StepReport.of(
-                self.cost_model,
+                cost_model,
                 cost,
                 rows=batch.rows,
                 reads=batch.reads,
@@ -409,9 +452,11 @@ class Engine:
                 pool_fraction=pool_fraction,
             )
         )
-        exceeded = self.cost_model.observe(cost, seconds)
+        exceeded = cost_model.observe(cost, seconds)
         if exceeded is not None:
-            self.cost_model.raise_ceilings(exceeded)
+            machine = cost_model.raise_ceilings(exceeded)
+            for one in (self._target, *self.draft_models.values()):
+                one.cost_model.machine = machine
 
 
 def page_size_for(block_size: int | None) -> int:

@@ -84,6 +84,8 @@ class Tracked:
                 stop_reason=sample.sequence.stop_reason,
                 cumulative_logprob=sample.cumulative_logprob,
                 logprobs=sample.logprobs,
+                drafts=sample.sequence.drafts,
+                explanation=sample.sequence.method.explain(sample.sequence),
             )
             for sample in self.samples
         ]

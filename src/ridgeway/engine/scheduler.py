@@ -26,7 +26,7 @@ class Limits:
     max_sequences: int = 64
 
 
-@dataclass
+@dataclass(eq=False)
 class Grant:
     """A running sequence and the rows that it may ask for."""
 

@@ -1,46 +1,61 @@
 """Weight streams that a drafter runs on its own, behind the K/V of a sequence.
 
-A fork shares all whole pages of the sequence and has a copy of the last one, so it can write without disturbing
-anything; when the drafter is done, its pages go back. Every stream is counted.
+A fork in the target's cache shares all whole pages of the sequence and has a copy of the last one, so it can write
+without disturbing anything; when the drafter is done, its pages go back. A draft model has pages of its own. Every
+stream is counted, by the cost model of the model that ran it.
 """
 
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Sequences
-from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 
-from ridgeway.cache.pages import PagedCache, PageTable
+from ridgeway.cache.pages import PageTable
 from ridgeway.core.arrays import BoolArray
-from ridgeway.core.errors import OutOfPagesError
-from ridgeway.core.executor import Executor
+from ridgeway.core.errors import MethodError
 from ridgeway.core.method import View
 from ridgeway.core.query import Answer, Batch, Entry, Query
 from ridgeway.core.sequence import Sequence
+from ridgeway.engine.draft_models import DraftModel, Fork, Weights
 from ridgeway.engine.request import Running
 from ridgeway.engine.sampling import selection_of
 
 
-@dataclass
-class Fork:
-    """A sequence's K/V with room to go on. tokens: of the sequence, then the drafter's own; cached: with K/V."""
+class DraftStream(NamedTuple):
+    """A weight stream that a drafter ran."""
 
-    sequence: Sequence
-    table: PageTable
-    tokens: list[int]
-    cached: int
+    model: Weights
+    batch: Batch
+    seconds: float
 
 
 class EngineStreams:
-    """The `Streams` of one round of drafting; a context manager that gives all forks' pages back."""
+    """The `Streams` of one round of drafting; a context manager that gives back the pages of all forks.
 
-    def __init__(self, executor: Executor, cache: PagedCache, running: Sequences[Running]) -> None:
-        self._executor = executor
-        self._cache = cache
+    target: the model that verifies. models: those that only draft, by name. price, certain: see
+    `core.method.Streams`.
+    """
+
+    def __init__(
+        self,
+        target: Weights,
+        models: Mapping[str, DraftModel],
+        running: Sequences[Running],
+        price: Callable[[int], float],
+        certain: int,
+    ) -> None:
+        self._target = target
+        self._models = models
         self._tables = {entry.sequence.key: entry.table for entry in running}
+        self._price = price
+        self.certain = certain
         self._forks: list[Fork] = []
-        self.streams: list[tuple[Batch, float]] = []  # each stream and its seconds
+        for model in models.values():
+            model.begin_round()
+        self.streams: list[DraftStream] = []
 
     def __enter__(self) -> "EngineStreams":
         return self
@@ -52,24 +67,31 @@ class EngineStreams:
         trace: TracebackType | None,
     ) -> None:
         for fork in self._forks:
-            self._cache.release(fork.table)
+            self._target.cache.release(fork.table)
         self._forks.clear()
 
-    def fork(self, sequence: Sequence) -> Fork:
-        """A view of `sequence` that can be written to. Raises OutOfPagesError."""
-        source, size = self._tables[sequence.key], self._cache.page_size
-        whole = sequence.cached // size
+    def price(self, drafted: int) -> float:
+        return self._price(drafted)
+
+    def fork(self, sequence: Sequence, model: str | None = None, drafts: int = 1) -> Fork:
+        """A view of `sequence` that can be written to. Raises OutOfPagesError, MethodError."""
+        slots = sequence.committed + drafts
+        if model is not None:
+            if model not in self._models:
+                raise MethodError(f"there is no draft model {model!r} here; LLM.add_draft_model adds one")
+            return self._models[model].view(sequence, slots)
+        cache, source = self._target.cache, self._tables[sequence.key]
+        whole = sequence.cached // cache.page_size
         table = PageTable(scope=source.scope, pages=source.pages[:whole])
         for page in table.pages:
-            self._cache.pool.hold(page)
-        fork = Fork(sequence, table, list(sequence.tokens), sequence.cached)
+            cache.pool.hold(page)
+        fork = Fork(self._target, sequence, table, list(sequence.tokens), sequence.cached)
         self._forks.append(fork)
-        if not self._cache.reserve(table, sequence.cached + 1):
-            raise OutOfPagesError("no page is left for a draft's own K/V")
-        if sequence.cached % size:
-            rest = slice(whole * size, sequence.cached)
-            theirs = self._cache.slots(source, sequence.cached)[rest]
-            self._executor.move(theirs, self._cache.slots(table, sequence.cached)[rest])
+        fork.reserve(slots)
+        if sequence.cached % cache.page_size:
+            rest = slice(whole * cache.page_size, sequence.cached)
+            theirs = cache.slots(source, sequence.cached)[rest]
+            self._target.executor.move(theirs, cache.slots(table, sequence.cached)[rest])
         return fork
 
     def forward(
@@ -78,18 +100,19 @@ class EngineStreams:
         """One weight stream over the forks. A query that continues its fork's cached tokens becomes cached itself."""
         forks = [view for view in views if isinstance(view, Fork)]
         assert len(forks) == len(queries), "views come from fork()"
+        model = forks[0].model
+        assert all(fork.model is model for fork in forks), "one weight stream is of one model"
         for fork, query in zip(forks, queries, strict=True):
-            if not self._cache.reserve(fork.table, fork.cached + len(query)):
-                raise OutOfPagesError("no page is left for a draft's own K/V")
+            fork.reserve(fork.cached + len(query))
         entries = tuple(
-            Entry(query, fork.cached, self._cache.slots(fork.table, fork.cached + len(query)))
+            Entry(query, fork.cached, model.cache.slots(fork.table, fork.cached + len(query)))
             for fork, query in zip(forks, queries, strict=True)
         )
         asked = ((fork.sequence, query) for fork, query in zip(forks, queries, strict=True))
         batch = Batch(entries, selection_of(asked), sublayers)
         start = perf_counter()
-        answers = self._executor.forward(batch).answers
-        self.streams.append((batch, perf_counter() - start))
+        answers = model.executor.forward(batch).answers
+        self.streams.append(DraftStream(model, batch, perf_counter() - start))
         for fork, query in zip(forks, queries, strict=True):
             follows = fork.cached + np.arange(len(query))
             if (query.positions == follows).all() and query.visibility.key == "causal":

@@ -11,9 +11,18 @@ from typing import Any, get_type_hints
 from ridgeway.core.errors import MethodError, did_you_mean
 from ridgeway.core.method import DecodingMethod
 from ridgeway.core.traits import ModelTraits
+from ridgeway.methods.auto import Auto
 from ridgeway.methods.autoregressive import Autoregressive
+from ridgeway.methods.draft_model import Draft
+from ridgeway.methods.lookahead import Lookahead
+from ridgeway.methods.ngram import NGram
+from ridgeway.methods.recycling import Recycling
+from ridgeway.methods.self_speculative import SelfSpeculative
+from ridgeway.methods.suffix import Suffix
 
-METHODS: Mapping[str, type[DecodingMethod]] = {cls.name: cls for cls in (Autoregressive,)}
+METHODS: Mapping[str, type[DecodingMethod]] = {
+    cls.name: cls for cls in (Autoregressive, Auto, NGram, Suffix, Recycling, Lookahead, SelfSpeculative, Draft)
+}
 DEFAULT = "ar"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ridgeway.core.outputs import DraftCounts
 from ridgeway.roofline.cost import Bound, Cost, CostModel, Estimate
 
 
@@ -140,7 +141,8 @@ class RunReport:
     model, method: names for people. lossless: whether the method yields the tokens of plain decoding.
     prompt_tokens: how many. token_ids: of the answer (of all answers, if there are several).
     kv_pool_fraction: largest share of the K/V pool that was in use in a step. price: dollars per hour, if known. notes:
-    lines that a method adds to the card.
+    lines that a method adds to the card. drafts: what became of the drafts, of a method that drafts; explanation: what
+    the method chose and why.
     """
 
     model: str
@@ -157,6 +159,8 @@ class RunReport:
     lossless: bool = True
     price: float | None = None
     notes: tuple[str, ...] = ()
+    drafts: DraftCounts | None = None
+    explanation: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -173,6 +177,8 @@ class RunReport:
         lossless: bool = True,
         price: float | None = None,
         notes: Sequence[str] = (),
+        drafts: DraftCounts | None = None,
+        explanation: Sequence[str] = (),
     ) -> Self:
         """The run that consists of these steps, in order."""
         steps = tuple(steps)
@@ -199,6 +205,8 @@ class RunReport:
             lossless=lossless,
             price=price,
             notes=tuple(notes),
+            drafts=drafts,
+            explanation=tuple(explanation),
         )
 
     @property
@@ -277,8 +285,23 @@ class RunReport:
                 "floor_seconds": self.decode.floor,
                 "estimated_seconds": self.decode.estimate._asdict(),
             },
+            "drafts": _drafts(self.drafts),
+            "explanation": list(self.explanation),
             "dollars_per_million_tokens": self.dollars_per_million_tokens,
         }
+
+
+def _drafts(counts: DraftCounts | None) -> dict[str, Any] | None:
+    if counts is None:
+        return None
+    return {
+        "steps": counts.steps,
+        "drafted": counts.drafted,
+        "reached": counts.reached,
+        "accepted": counts.accepted,
+        "acceptance": counts.acceptance,
+        "label": counts.label,
+    }
 
 
 def _bytes(cost: Cost) -> dict[str, int]:

@@ -58,6 +58,8 @@ def check_lossless(
     longest = max(len(p) + (one.max_tokens or 0) for p, one in jobs)
     if 2 * longest + 64 < llm.engine.capacity:
         tight = LLM(llm.model, executor=llm.executor.name, machine=llm.machine, slots=2 * longest + 64)
+        for name, model in llm.draft_models.items():
+            tight.add_draft_model(name, model)
         squeezed = tight.generate(asked, wanted_params, method=method)
         for place, found in enumerate(squeezed):
             _compare(

@@ -28,6 +28,8 @@ _CONFIG = ModelConfig(
 
 def toy_config(**changes: Any) -> ModelConfig:
     """A decoder of two layers with a vocabulary of 61, with `changes`."""
+    if "layers" in changes:
+        changes = {"windows": ()} | changes  # one for each layer
     return replace(_CONFIG, **changes)
 
 

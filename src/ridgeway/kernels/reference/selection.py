@@ -13,6 +13,7 @@ import numpy as np
 from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray, ints
 from ridgeway.core.noise import gumbel
 from ridgeway.core.query import Answer, Batch, Readout, Selection
+from ridgeway.kernels.reference.distribution import with_distributions
 
 # A nucleus is almost always smaller than this; rows whose nucleus is not are sorted whole.
 _CANDIDATES = 256
@@ -29,7 +30,7 @@ def answer(logits: FloatArray, batch: Batch) -> tuple[Answer, ...]:
         stop = start + len(read)
         answers.append(_measure(logits[start:stop], tokens[start:stop], entry.query.read))
         start = stop
-    return tuple(answers)
+    return with_distributions(tuple(answers), logits, batch)
 
 
 def adjust(logits: FloatArray, batch: Batch) -> FloatArray:

@@ -1,0 +1,289 @@
+"""How much faster drafting is than plain decoding, by task, temperature and batch size, on prompts of your own.
+
+    python benchmarks/speculation.py PROMPTS.jsonl... --methods auto ngram --temperatures 0 0.7 --out results
+    python benchmarks/speculation.py PROMPTS.jsonl... --batches 1 2 4 8 16 32 --out results
+
+A line of a prompt file has `prompt` or `turns` (the first is used), and maybe `category`, by which results are told
+apart; files without one go by their names. Each prompt is decoded by plain decoding and by every method in turn, in an
+order that rotates, so that a machine's moods hit all alike; a method's time for a prompt is the median of the passes.
+Intervals are paired bootstraps over prompts. Each pass and each temperature begins with methods that have learned
+nothing, so no answer is drafted from an earlier run of itself. Nothing is reused between prompts but what methods
+learn; the prefix cache is off. Answers that repeat an 8-gram three times or more count as loops: they flatter every
+drafter, so figures without them stand beside.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import charts
+import numpy as np
+
+from ridgeway import LLM, SamplingParams
+from ridgeway.core.method import DecodingMethod
+from ridgeway.methods.depth import choose
+from ridgeway.methods.registry import make_method
+from ridgeway.roofline.prices import PriceList
+from ridgeway.roofline.shape import QueryShape
+
+PLAIN = "ar"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    task: str
+    ids: list[int]
+
+
+@dataclass
+class Record:
+    """One prompt (or one batch of them) by one method in one pass. seconds: all of it; decode: from the first token."""
+
+    task: str
+    prompt: int
+    method: str
+    temperature: float
+    batch: int
+    number: int
+    seconds: float
+    decode: float
+    tokens: int
+    streams: int
+    equal: bool
+    loops: bool
+    reached: list[int]
+    accepted: list[int]
+    steps: int
+    label: str
+
+
+def prompts_of(paths: Iterable[Path], llm: LLM, limit: int | None, longest: int) -> list[Prompt]:
+    """At most `limit` prompts of each task, spread evenly over the file; none longer than `longest` tokens."""
+    by_task: defaultdict[str, list[Prompt]] = defaultdict(list)
+    groups = {"writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities"}
+    for path in paths:
+        for line in path.read_text().splitlines():
+            item = json.loads(line)
+            text = item["turns"][0] if "turns" in item else item["prompt"]
+            task = item.get("category", path.stem)
+            task = "multi-turn" if task in groups else task  # eight kinds of one benchmark, a few prompts each
+            by_task[task].append(Prompt(task, llm.chat_prompt([{"role": "user", "content": text}])[-longest:]))
+    chosen = []
+    for prompts in by_task.values():
+        count = min(limit or len(prompts), len(prompts))
+        chosen += [prompts[int(place)] for place in np.linspace(0, len(prompts) - 1, count)]
+    return chosen
+
+
+def loops(tokens: Sequence[int]) -> bool:
+    """Whether an 8-gram occurs three times or more."""
+    grams = Counter(tuple(tokens[place : place + 8]) for place in range(len(tokens) - 7))
+    return max(grams.values(), default=0) >= 3
+
+
+def timed(llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams], method: DecodingMethod) -> Record:
+    """Decode the prompts together."""
+    began = perf_counter()
+    outputs = llm.generate([prompt.ids for prompt in prompts], list(params), method=method)
+    seconds = perf_counter() - began
+    first = max(output.metrics.first_token_seconds or 0.0 for output in outputs)
+    samples = [output.outputs[0] for output in outputs]
+    counts = [sample.drafts for sample in samples if sample.drafts is not None]
+    deepest = max((len(one.reached) for one in counts), default=0)
+
+    def summed(name: str) -> list[int]:
+        lists = [getattr(one, name) for one in counts]
+        return [sum(values[place] for values in lists if place < len(values)) for place in range(deepest)]
+
+    return Record(
+        task=prompts[0].task,
+        prompt=0,
+        method="",
+        temperature=params[0].temperature,
+        batch=len(prompts),
+        number=0,
+        seconds=seconds,
+        decode=max(seconds - first, 1e-9),
+        tokens=sum(len(sample.token_ids) for sample in samples),
+        streams=sum(step.cost.streams for step in llm.steps),
+        equal=True,
+        loops=any(loops(sample.token_ids) for sample in samples),
+        reached=summed("reached"),
+        accepted=summed("accepted"),
+        steps=sum(one.steps for one in counts),
+        label=counts[0].label if counts else "",
+    )
+
+
+def run(llm: LLM, prompts: Sequence[Prompt], options: argparse.Namespace, batch: int) -> list[Record]:
+    """All passes over all prompts, `batch` at a time."""
+    records: list[Record] = []
+    names = [PLAIN, *(name for name in options.methods if name != PLAIN)]
+    groups = [list(prompts[start : start + batch]) for start in range(0, len(prompts) - batch + 1, batch)]
+    for number in range(options.passes):
+        for temperature in options.temperatures:
+            methods = {name: make_method(name) for name in names}
+            for place, group in enumerate(groups):
+                params = [
+                    SamplingParams(
+                        temperature=temperature,
+                        top_p=0.95 if temperature else 1.0,
+                        seed=1000 * place + other,
+                        max_tokens=options.max_tokens,
+                        ignore_eos=options.ignore_eos,
+                    )
+                    for other in range(len(group))
+                ]
+                turn = (place + number) % len(names)
+                texts = {}
+                for name in names[turn:] + names[:turn]:
+                    record = timed(llm, group, params, methods[name])
+                    texts[name] = [output.outputs[0].token_ids for output in llm.outputs]
+                    record.prompt, record.method, record.number = place, name, number
+                    records.append(record)
+                for record in records[-len(names) :]:
+                    record.equal = texts[record.method] == texts[PLAIN]
+                    if not record.equal:
+                        print(f"{record.method}: prompt {place} differs from plain decoding", file=sys.stderr)
+                print(f"\rpass {number + 1}, T={temperature:g}, {place + 1} of {len(groups)}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return records
+
+
+def gain(records: Sequence[Record], method: str, what: str, rounds: int = 2000) -> charts.Interval | None:
+    """Plain decoding's time over the method's, summed over prompts, with the 90 % interval of a paired bootstrap."""
+    times: dict[str, defaultdict[int, list[float]]] = {PLAIN: defaultdict(list), method: defaultdict(list)}
+    for record in records:
+        if record.method in times:
+            times[record.method][record.prompt].append(getattr(record, what))
+    places = sorted(set(times[PLAIN]) & set(times[method]))
+    if not places:
+        return None
+    plain = np.array([median(times[PLAIN][place]) for place in places])
+    other = np.array([median(times[method][place]) for place in places])
+    drawn = np.random.default_rng(0).integers(0, len(places), (rounds, len(places)))
+    ratios = plain[drawn].sum(axis=1) / other[drawn].sum(axis=1)
+    low, high = np.quantile(ratios, [0.05, 0.95])
+    return float(plain.sum() / other.sum()), float(low), float(high)
+
+
+def acceptance(records: Sequence[Record]) -> list[float]:
+    """By position, where it was reached."""
+    deepest = max((len(record.reached) for record in records), default=0)
+    shares = []
+    for place in range(deepest):
+        reached = sum(record.reached[place] for record in records if place < len(record.reached))
+        accepted = sum(record.accepted[place] for record in records if place < len(record.accepted))
+        shares.append(accepted / reached if reached else 0.0)
+    return shares
+
+
+def table(records: Sequence[Record], options: argparse.Namespace) -> dict[str, dict[str, charts.Interval]]:
+    """Prints figures by temperature, method and task; returns the decode gains of each method and temperature."""
+    bars: dict[str, dict[str, charts.Interval]] = {}
+    print(
+        "| T | method | task | prompts | tok/forward | decode | with prefill | without loops | accepted by position |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    tasks = list(dict.fromkeys(record.task for record in records))
+    for temperature in options.temperatures:
+        for method in [name for name in options.methods if name != PLAIN]:
+            for task in [*tasks, "overall"]:
+                mine = [r for r in records if r.temperature == temperature and task in (r.task, "overall")]
+                theirs = [r for r in mine if r.method == method]
+                if not theirs:
+                    continue
+                looping = {r.prompt for r in mine if r.loops}
+                plain_text = [r for r in mine if r.prompt not in looping]
+                decode, whole = gain(mine, method, "decode"), gain(mine, method, "seconds")
+                calm = gain(plain_text, method, "decode")
+                per_forward = sum(r.tokens for r in theirs) / sum(r.streams for r in theirs)
+                shares = " ".join(f"{100 * share:.0f}" for share in acceptance(theirs)[:6])
+                count = len({r.prompt for r in theirs})
+                print(
+                    f"| {temperature:g} | {method} | {task} | {count} | {per_forward:.2f} | {_words(decode)} | "
+                    f"{_words(whole)} | {_words(calm)} ({count - len(looping)}) | {shares} |"
+                )
+                if decode is not None:
+                    bars.setdefault(f"{method}, T={temperature:g}", {})[task] = decode
+    wrong = sum(not record.equal for record in records)
+    print(f"\n{len(records) - wrong} of {len(records)} answers are plain decoding's, token for token")
+    return bars
+
+
+def predicted(llm: LLM, batch: int, shares: Sequence[float], context: int) -> float:
+    """The gain that the cost model expects at a batch size, from acceptance by position at batch 1."""
+    prices = PriceList(llm.cost_model, [QueryShape(1, context)] * batch)
+    survival = sorted(np.repeat(np.cumprod(shares), batch).tolist(), reverse=True)
+    return max(1.0, choose(survival, batch, prices.__getitem__).gain)
+
+
+def _words(value: charts.Interval | None) -> str:
+    return "-" if value is None else f"{value[0]:.2f}x ({value[1]:.2f}-{value[2]:.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompts", nargs="+", type=Path)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--executor", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--methods", nargs="+", default=["auto"])
+    parser.add_argument("--temperatures", nargs="+", type=float, default=[0.0, 0.7])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1])
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--limit", type=int, help="prompts of each task")
+    parser.add_argument("--longest", type=int, default=1536, help="tokens of a prompt; the end is kept")
+    parser.add_argument("--passes", type=int, default=1)
+    parser.add_argument("--ignore-eos", action="store_true", help="every answer has --max-tokens tokens")
+    parser.add_argument("--out", type=Path, default=Path("speculation"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    llm = LLM(options.model, executor=options.executor, threads=options.threads, prefix_caching=False)
+    prompts = prompts_of(options.prompts, llm, options.limit, options.longest)
+    warm = SamplingParams(max_tokens=16, temperature=0)
+    for name in [PLAIN, *options.methods]:  # compilation is not what is measured
+        llm.generate([prompts[0].ids], warm, method=name)
+
+    curves: defaultdict[str, list[tuple[float, charts.Interval]]] = defaultdict(list)
+    shares: dict[float, list[float]] = {}
+    with (options.out / "records.jsonl").open("w") as file:
+        for batch in options.batches:
+            print(f"\n## {batch} at once, {len(prompts)} prompts\n")
+            mixed = list(prompts)
+            if batch > 1:
+                np.random.default_rng(0).shuffle(mixed)  # a batch holds all kinds
+            records = run(llm, mixed, options, batch)
+            for record in records:
+                record.task = "mixed" if batch > 1 else record.task
+                print(json.dumps(asdict(record)), file=file)
+            bars = table(records, options)
+            chart = charts.bars(f"{batch} at once: speed over plain decoding", "times, 90 % interval", bars)
+            (options.out / f"gain-batch-{batch}.svg").write_text(chart)
+            for temperature in options.temperatures:
+                for method in [name for name in options.methods if name != PLAIN]:
+                    alike = [r for r in records if r.temperature == temperature]
+                    measured = gain(alike, method, "decode")
+                    if measured is None:
+                        continue
+                    name = f"{method}, T={temperature:g}"
+                    curves[name].append((batch, measured))
+                    if method == "auto":
+                        shares.setdefault(temperature, acceptance([r for r in alike if r.method == method]))
+                        value = predicted(llm, batch, shares[temperature], 300)
+                        curves[f"{name}, predicted"].append((batch, (value, value, value)))
+    if len(options.batches) > 1:
+        title = "Speed over plain decoding by requests at once"
+        (options.out / "gain-by-batch.svg").write_text(charts.lines(title, "times, 90 % interval", curves))
+        for name, points in curves.items():
+            print(f"{name}: " + ", ".join(f"{batch:g}: {_words(value)}" for batch, value in points))
+
+
+if __name__ == "__main__":
+    main()

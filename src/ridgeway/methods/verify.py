@@ -1,0 +1,142 @@
+"""Verification of drafts: one weight stream checks many guesses, and each right guess saves a weight stream.
+
+Decoding is memory-bound: a weight stream over a few rows takes about as long as one over a single row. So a drafter
+guesses the next tokens, as a chain or as a tree, and the model reads the newest token and all guesses at once. At each
+row the target's own token is drawn, with the very noise that plain decoding would use there; a guess is accepted while
+it equals what was drawn, and the first draw that no guess foresaw is committed as well. All committed tokens are thus
+draws of the target, and the text is that of plain decoding, token for token, at any temperature.
+
+    rows:      t  a  b  c        t: newest committed token; a b: one guess; c: another guess after t
+    see:       t  ta tab tc      (and everything cached)
+    drawn:     a  b  y  -        -> a, b, y are committed; t, a, b are kept in the cache
+"""
+
+from abc import abstractmethod
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ridgeway.core.arrays import NO_INTS, IntArray, ints
+from ridgeway.core.method import NO_DRAFT, DecodingMethod, Drafter, DraftTree, Rows
+from ridgeway.core.outputs import DraftCounts
+from ridgeway.core.query import Answer, Commit, Query, Readout
+from ridgeway.core.sequence import Sequence
+from ridgeway.core.visibility import CAUSAL, Tree
+
+# With more tokens than these still without K/V, a step is a prefill: its rows are dear, and nothing is drafted.
+PREFILL = 8
+
+
+class Speculative(DecodingMethod):
+    """What all methods share whose drafts are verified: `drafter` guesses at most `most` tokens for a step.
+
+    top: how many of the likeliest tokens the drafter wants to see of each verified row.
+    """
+
+    top: int = 0
+
+    @cached_property
+    def drafter(self) -> Drafter:  # type: ignore[override]
+        return self.make_drafter()
+
+    @abstractmethod
+    def make_drafter(self) -> Drafter: ...
+
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """Most tokens drafted for one step."""
+
+    def start(self, sequence: Sequence) -> Any:
+        sequence.drafts = DraftCounts()
+
+    def demand(self, sequence: Sequence) -> Rows:
+        pending = sequence.pending
+        if pending > PREFILL:
+            return Rows(1, pending)
+        return Rows(1, pending + min(self.most, room(sequence)))
+
+    def plan(self, sequence: Sequence, rows: int, draft: DraftTree | None) -> Query:
+        start, stop = sequence.cached, min(sequence.cached + rows, sequence.committed)
+        known = stop - start
+        tokens, positions = ints(sequence.tokens[start:stop]), np.arange(start, stop, dtype=np.int64)
+        if stop < sequence.committed:
+            return Query(tokens, positions)
+        tree = fitting(sequence, draft or NO_DRAFT, rows - known)
+        tokens = np.concatenate([tokens, tree.tokens])
+        positions = np.concatenate([positions, sequence.committed - 1 + tree.depth])
+        parent = np.concatenate([np.arange(-1, known - 1), np.where(tree.parent < 0, known - 1, known + tree.parent)])
+        read = np.arange(known - 1, len(tokens))
+        return Query(
+            tokens,
+            positions,
+            visibility=CAUSAL if tree.is_chain else Tree.of_parents(parent),
+            parent=parent,
+            read=Readout.of(read, positions[read] + 1, top=self.top),
+        )
+
+    def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
+        if not len(query.read):
+            return Commit(NO_INTS, np.arange(len(query)))
+        rows = query.read.rows  # the newest committed token, then the drafts
+        path = accepted_path(query, rows, answer.tokens)
+        record(sequence, query, rows, len(path) - 1)
+        return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
+
+
+@dataclass(frozen=True)
+class Verify(Speculative):
+    """Verify what a drafter of your own guesses."""
+
+    name = "verify"
+    own: Drafter
+    nodes: int = 4
+
+    def make_drafter(self) -> Drafter:
+        return self.own
+
+    @property
+    def most(self) -> int:
+        return self.nodes
+
+
+def room(sequence: Sequence) -> int:
+    """How long a draft may be: all accepted, one more token is committed, and that may be the last."""
+    return max(0, sequence.max_committed - sequence.committed - 1)
+
+
+def fitting(sequence: Sequence, tree: DraftTree, nodes: int) -> DraftTree:
+    """The part of a draft that has a place: tokens of the vocabulary, no deeper than the answer may grow."""
+    if not len(tree):
+        return tree
+    fits = (tree.tokens >= 0) & (tree.tokens < sequence.traits.vocab_size)
+    if len(tree) > room(sequence):
+        fits &= tree.depth <= room(sequence)
+    return (tree if fits.all() else tree.only(fits)).likeliest(nodes)
+
+
+def accepted_path(query: Query, rows: IntArray, drawn: IntArray) -> IntArray:
+    """The accepted path, as indexes of `rows`: the newest committed token's row, and drafts behind it.
+
+    rows: the newest token's row first. drawn: the target's token after each of them.
+    """
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows.tolist()[1:], start=1):
+        children[int(query.parent[row])].append(place)
+    path = [0]
+    while True:
+        row, token = int(rows[path[-1]]), drawn[path[-1]]
+        child = next((place for place in children[row] if query.tokens[rows[place]] == token), None)
+        if child is None:
+            return ints(path)
+        path.append(child)
+
+
+def record(sequence: Sequence, query: Query, rows: IntArray, accepted: int) -> None:
+    """Count what became of the drafts (`rows` but the first): how many at each position, how many accepted."""
+    depths = query.positions[rows[1:]] - query.positions[rows[0]]
+    if sequence.drafts is not None and len(depths):
+        sequence.drafts.record([int(n) for n in np.bincount(depths)[1:]], accepted)

@@ -1,0 +1,69 @@
+"""What a step will take by how many rows are added to it: the price list of whoever decides how deep to draft.
+
+It is asked at every step, so it has to be quick: the estimates come from the cost model, are listed once for a batch of
+a kind, and renewed now and then, as the cost model learns from every step and sequences grow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ridgeway.roofline.cost import Cost, CostModel
+from ridgeway.roofline.shape import QueryShape
+
+_RENEW = 16  # uses of a list
+_CONTEXT = 64  # cached tokens by which a batch's mean context may grow before its list is another one
+_LISTS = 64
+_WEIGHT = 0.1  # of the newest step in the mean of the host's time
+
+
+class PriceList:
+    """Estimated seconds of a step with 0, 1, 2, ... rows more than a given batch; never falling."""
+
+    def __init__(self, cost_model: CostModel, shapes: Sequence[QueryShape]) -> None:
+        self.uses = 0
+        self._cost_model = cost_model
+        self._base = cost_model.count(shapes)
+        typical = sorted(shapes, key=lambda shape: shape.cached)[len(shapes) // 2]
+        wider = cost_model.count([replace(typical, rows=typical.rows + 1, reads=typical.reads + 1)])
+        narrow = cost_model.count([typical])
+        # One row more: what it adds to traffic and products, but no weights, and no stream.
+        self._row = [more - less for more, less in zip(_numbers(wider), _numbers(narrow), strict=True)]
+        self._seconds: list[float] = []
+
+    def __getitem__(self, rows: int) -> float:
+        while len(self._seconds) <= rows:
+            added = len(self._seconds)
+            cost = Cost(*(base + added * row for base, row in zip(_numbers(self._base), self._row, strict=True)))
+            seconds = self._cost_model.estimate(cost).seconds
+            self._seconds.append(max(seconds, self._seconds[-1] if added else 0.0))
+        return self._seconds[rows]
+
+
+class Prices:
+    """Price lists of the batches that come up. host: mean seconds of a step outside its weight streams."""
+
+    def __init__(self, cost_model: CostModel) -> None:
+        self.cost_model = cost_model
+        self.host = 0.0
+        self._lists: dict[tuple[int, int, int], PriceList] = {}
+
+    def of(self, shapes: Sequence[QueryShape]) -> PriceList:
+        """The list for steps like this one."""
+        mean = sum(shape.cached for shape in shapes) // len(shapes)
+        key = (len(shapes), sum(shape.rows for shape in shapes), mean // _CONTEXT)
+        found = self._lists.get(key)
+        if found is None or found.uses >= _RENEW:
+            if len(self._lists) >= _LISTS:
+                self._lists.clear()
+            found = self._lists[key] = PriceList(self.cost_model, shapes)
+        found.uses += 1
+        return found
+
+    def observe_host(self, seconds: float) -> None:
+        """Learn from a step that spent `seconds` outside its weight streams."""
+        weight = _WEIGHT if self.host else 1.0
+        self.host += weight * (seconds - self.host)
+
+
+def _numbers(cost: Cost) -> tuple[int, ...]:
+    return tuple(vars(cost).values())
