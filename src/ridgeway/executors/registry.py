@@ -1,6 +1,7 @@
 """Executors by name."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 
 from ridgeway.core.errors import RidgewayError, did_you_mean
@@ -8,7 +9,14 @@ from ridgeway.core.executor import Executor
 from ridgeway.executors.reference import ReferenceExecutor
 from ridgeway.models.model import Model
 
-EXECUTORS: Mapping[str, Callable[[Model, int], Executor]] = {"reference": ReferenceExecutor}
+
+def _cpu(model: Model, threads: int) -> Executor:
+    from ridgeway.executors.cpu import CpuExecutor  # Numba takes half a second to import
+
+    return CpuExecutor(model, threads, progress=lambda text: print(f"ridgeway: {text} ...", file=sys.stderr))
+
+
+EXECUTORS: Mapping[str, Callable[[Model, int], Executor]] = {"cpu": _cpu, "reference": ReferenceExecutor}
 
 # BLAS threads wait for each other by spinning, so that one busy core beside them makes every product of a row ten
 # times slower; a second thread gains little where memory is the limit.
