@@ -88,16 +88,19 @@ def _as_run(asked: Asked, machine: Machine) -> Predictor | None:
     here = asked.argument in BUILT_IN or Path(asked.argument).expanduser().exists()
     if not here or asked.argument.endswith(".json"):
         return None
-    from ridgeway.executors.registry import make_executor
+    from ridgeway.executors.registry import make_executor, measured_by
     from ridgeway.models.loading import load_model
     from ridgeway.roofline.cost import CostModel
+    from ridgeway.roofline.this_machine import this_machine
 
     try:
         model = load_model(asked.argument)
         executor = make_executor("auto", model, None)
-    except RidgewayError:  # it may be known by its sizes though no executor runs it
+        if machine.key:  # this machine: it may lack the rate of the executor's own kernels
+            machine = this_machine(contributions=measured_by(executor))
+        cost_model = CostModel.of(model.config, executor, machine)
+    except RidgewayError:  # it may be known by its sizes though no executor runs it, or its arithmetic is not known
         return None
-    cost_model = CostModel.of(model.config, executor, machine)
     return Predictor.of(model.name, cost_model, f"{model.precision}, as `ridgeway run` holds it")
 
 
