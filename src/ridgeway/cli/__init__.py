@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from ridgeway.cli import bench, chat, machine, methods, run
+from ridgeway.cli import bench, chat, machine, methods, roof, run
 from ridgeway.core.errors import RidgewayError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("chat")(chat.chat)
 app.command("bench")(bench.bench)
+app.command("roof")(roof.roof)
 app.command("machine")(machine.machine)
 app.command("methods")(methods.methods)
 

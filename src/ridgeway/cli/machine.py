@@ -59,6 +59,10 @@ def _tables(ceilings: "Machine") -> "Iterator[RenderableType]":
         )
     yield ""
     yield memory
+    if not ceilings.peaks:
+        yield ""
+        yield "no source for a rate of dense products was read: what needs one is refused"
+        return
     rates = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("multiplying", "best GFLOP/s", "ridge FLOP/B", "where from"):
         rates.add_column(heading, justify="left" if heading in ("multiplying", "where from") else "right")
@@ -73,7 +77,10 @@ def _tables(ceilings: "Machine") -> "Iterator[RenderableType]":
     yield ""
     yield rates
     yield ""
-    yield f"a step costs {ceilings.step_overhead * 1e6:.1f} us before any work; memory {_size(ceilings.memory_bytes)}"
+    memory_size = _size(ceilings.memory_bytes) if ceilings.memory_bytes else "of unknown size"
+    cache = f"; largest cache {ceilings.cache_bytes / 1e6:g} MB" if ceilings.cache_bytes else ""
+    year = f"; sold since {ceilings.year}" if ceilings.year else ""
+    yield f"a step costs {ceilings.step_overhead * 1e6:.1f} us before any work; memory {memory_size}{cache}{year}"
 
 
 def _size(count: int) -> str:

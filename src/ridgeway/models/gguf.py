@@ -72,12 +72,17 @@ class GGUFFile:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {name: entry.shape for name, entry in self._entries.items()}
 
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Format of each tensor by name, such as `Q4_1`, also of formats that cannot be read."""
+        return {name: _type_name(entry.type) for name, entry in self._entries.items()}
+
     def read(self, name: str, canonical: str | None = None) -> Tensor:
         """The tensor called `name` in the file, as a view, under its canonical name."""
         entry = self._entries[name]
         format = BY_GGUF_TYPE.get(entry.type)
         if format is None:
-            shown = _OTHER_TYPES.get(entry.type, f"number {entry.type}")
+            shown = _type_name(entry.type)
             supported = ", ".join(format.name for format in BY_GGUF_TYPE.values())
             raise ModelError(
                 self.path, f"tensor {name} has type {shown}, which is not supported; supported: {supported}"
@@ -85,6 +90,11 @@ class GGUFFile:
         rows = prod(entry.shape[:-1])
         data = self._bytes[entry.start : entry.start + format.nbytes(prod(entry.shape))].reshape(rows, -1)
         return Tensor(canonical or name, format, entry.shape, data)
+
+
+def _type_name(type: int) -> str:
+    known = BY_GGUF_TYPE.get(type)
+    return known.name if known is not None else _OTHER_TYPES.get(type, f"number {type}")
 
 
 def read_gguf(path: str | Path) -> GGUFFile:

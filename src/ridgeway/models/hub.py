@@ -38,3 +38,16 @@ def download(hub_id: str, *, progress: bool = True) -> Path:
             f"cannot be fetched from the model hub: {reason} (no folder or file of that name is here either; "
             "check the id, the network, and your access to the model)",
         ) from error
+
+
+def download_config(hub_id: str) -> Path:
+    """The `config.json` of a hub model alone. Raises ModelError as `download` does."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub_id, "config.json"))
+    except Exception as error:  # the hub's client raises errors of several libraries
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            hub_id, f"its config.json cannot be fetched from the model hub: {reason} (check the id and the network)"
+        ) from error

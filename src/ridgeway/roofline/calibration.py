@@ -11,15 +11,18 @@ from math import exp, log, log2
 
 _WINDOW = 32  # ratios kept of each kind: a machine's speed drifts
 _ENOUGH = 8  # ratios from which on a kind speaks for itself
-_PRIOR_LOW, _PRIOR_HIGH = -0.25, 0.5  # of log ratios without any observation: x 0.78 to x 1.65
 _NARROWEST = 0.02
 _LOW, _HIGH = 0.05, 0.95
 
 
 class Calibration:
-    """Ratios of measured to estimated seconds, by kind of step."""
+    """Ratios of measured to estimated seconds, by kind of step.
 
-    def __init__(self) -> None:
+    low, high: between which times the estimate nine of ten steps are taken to lie before any was observed.
+    """
+
+    def __init__(self, low: float = 0.78, high: float = 1.65) -> None:
+        self._prior_low, self._prior_high = log(low), log(high)
         self._ratios: dict[tuple[str, int], deque[float]] = {}
         self._known: dict[tuple[str, int], tuple[float, float, float]] = {}  # corrections since the last observation
 
@@ -38,14 +41,14 @@ class Calibration:
     def _correction(self, bound: str, rows: int) -> tuple[float, float, float]:
         logs = sorted(self._alike(bound, _size_class(rows)))
         if not logs:
-            return exp(_PRIOR_LOW), 1.0, exp(_PRIOR_HIGH)
+            return exp(self._prior_low), 1.0, exp(self._prior_high)
         # What other kinds of steps lend moves the middle but does not narrow the interval.
         trust = min(1.0, self.observations(bound, rows) / _ENOUGH)
         middle = _quantile(logs, 0.5)
         low = min(-_NARROWEST, _quantile(logs, _LOW) - middle)
         high = max(_NARROWEST, _quantile(logs, _HIGH) - middle)
-        low = trust * low + (1 - trust) * _PRIOR_LOW
-        high = trust * high + (1 - trust) * _PRIOR_HIGH
+        low = trust * low + (1 - trust) * self._prior_low
+        high = trust * high + (1 - trust) * self._prior_high
         return exp(middle + low), exp(middle), exp(middle + high)
 
     def observations(self, bound: str, rows: int) -> int:

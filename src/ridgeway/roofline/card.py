@@ -135,6 +135,7 @@ class Card:
         yield self._each_stream()
         yield self._why()
         yield from report.notes
+        yield from self._foreseen()
         yield self._price()
         for item in advice(report, self.cost_model, self.packed_bytes)[:2]:
             yield (
@@ -170,6 +171,20 @@ class Card:
         }[phase.bound]
         place = f"intensity {cost.intensity:.1f} FLOP/B, ridge {self.report.ridge:.1f}"
         return f"{place} -> {phase.bound}-bound: {reason}"
+
+    def _foreseen(self) -> Iterator[str]:
+        """How well `ridgeway roof` would have predicted this run: the same law, without what its steps taught."""
+        rate = self.report.decode_tokens_per_second
+        if not (rate and self._is_plain):
+            return
+        model = self.cost_model
+        plain = Plain.of(model.holding(model.held_bytes), self.report.main.requests, mean_context(self.report))
+        middle, low, high = plain.tokens_per_second
+        off = 100 * (middle / rate - 1)
+        yield (
+            f"before it began, ridgeway roof predicted {_rate(middle)} tok/s ({_interval(low, high)}): "
+            f"{abs(off):.0f} % {'above' if off > 0 else 'below'} what was reached"
+        )
 
     def _price(self) -> str:
         dollars = self.report.dollars_per_million_tokens

@@ -21,99 +21,33 @@ What is counted, of one stream:
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self
+from dataclasses import replace
+from itertools import groupby
+from math import log2
+from typing import Self
 
 import numpy as np
 
 from ridgeway.core.arrays import BoolArray
-from ridgeway.core.errors import MachineError, ModelError, did_you_mean
+from ridgeway.core.errors import MachineError, ModelError, RequestError
 from ridgeway.core.executor import Executor
 from ridgeway.core.query import Batch
 from ridgeway.models.config import ModelConfig
-from ridgeway.quant.formats import F32, FORMATS
 from ridgeway.roofline.calibration import Calibration
+from ridgeway.roofline.experts import DEFAULT_SKEW, distinct_experts
 from ridgeway.roofline.machine import Machine
-from ridgeway.roofline.shape import QueryShape, shared_keys
+from ridgeway.roofline.packing import packed_bytes
+from ridgeway.roofline.reach import TYPICAL, Reach
+from ridgeway.roofline.shape import QueryShape, attention_flops, shared_keys, slot_elements
+from ridgeway.roofline.traffic import Bound, Cost, Estimate, Exceeded
 
 __all__ = ["Bound", "Cost", "CostModel", "Estimate", "Exceeded", "QueryShape"]
 
-Bound = Literal["memory", "compute", "overhead"]
-_MLP = ("mlp_norm", "gate", "up", "down", "gate_bias", "up_bias", "down_bias")
-_REACHED = {"memory": 0.86, "compute": 0.7}  # shares of the typical rates: medians over engines and devices
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Traffic in bytes and work in FLOPs of `streams` weight streams; costs add up.
-
-    kv_shared_bytes: the part of kv_read_bytes that an earlier query of the same batch reads as well.
-    """
-
-    weight_bytes: int = 0
-    kv_read_bytes: int = 0
-    kv_write_bytes: int = 0
-    kv_shared_bytes: int = 0
-    activation_bytes: int = 0
-    matrix_flops: int = 0
-    attention_flops: int = 0
-    head_flops: int = 0
-    rows: int = 0
-    streams: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(mine + theirs for mine, theirs in zip(self._numbers(), other._numbers(), strict=True)))
-
-    @property
-    def kv_bytes(self) -> int:
-        return self.kv_read_bytes + self.kv_write_bytes
-
-    @property
-    def bytes(self) -> int:
-        """All traffic, activations included."""
-        return self.weight_bytes + self.kv_bytes + self.activation_bytes
-
-    @property
-    def least_bytes(self) -> int:
-        """Traffic that no cache spares: weights and K/V, what queries share once."""
-        return self.weight_bytes + self.kv_bytes - self.kv_shared_bytes
-
-    @property
-    def flops(self) -> int:
-        return self.matrix_flops + self.attention_flops + self.head_flops
-
-    @property
-    def intensity(self) -> float:
-        """FLOPs per byte of memory traffic."""
-        return self.flops / self.bytes if self.bytes else 0.0
-
-    @property
-    def working_set(self) -> int:
-        """Bytes that one stream goes through: what must fit into a cache for its rate to hold."""
-        return self.least_bytes // max(1, self.streams)
-
-    def _numbers(self) -> tuple[int, ...]:
-        return tuple(vars(self).values())
-
-
-class Estimate(NamedTuple):
-    """Seconds that a step will take; nine of ten steps should lie between low and high."""
-
-    seconds: float
-    low: float
-    high: float
-
-
-class Exceeded(NamedTuple):
-    """A step that took less time than its floor: a ceiling is too low, and this is the rate that was reached.
-
-    by: floor / seconds. The fields are the arguments of `Machine.raised`, but for `by`.
-    """
-
-    by: float
-    working_set: int
-    bytes_per_second: float
-    operations_per_second: float
+_ATTENTION = (
+    *("attn_norm", "q", "k", "v", "o", "q_bias", "k_bias", "v_bias", "o_bias", "q_norm", "k_norm"),
+    *("q_a", "q_a_norm", "q_b", "kv_a", "kv_a_norm", "kv_b"),
+)
+_FEW, _MANY = 64, 512  # rows of a stream up to which products are slow, and from which on they are fast
 
 
 class CostModel:
@@ -134,6 +68,8 @@ class CostModel:
         arithmetic: str,
         machine: Machine,
         overhead: float | None = None,
+        reach: Reach = TYPICAL,
+        expert_skew: float = DEFAULT_SKEW,
     ) -> None:
         machine.compute(arithmetic)
         shapes = config.tensor_shapes()
@@ -147,23 +83,34 @@ class CostModel:
         self.arithmetic = arithmetic
         self.machine = machine
         if overhead is None:
-            overhead = machine.step_overhead + config.layers * machine.layer_overhead
+            per_layer = machine.layer_overhead if reach.fitted is None else reach.fitted.layer
+            overhead = (machine.step_overhead if reach.fitted is None else 0.0) + config.layers * per_layer
         self.overhead = overhead
-        self.calibration = Calibration()
+        self.reach = reach
+        if not expert_skew >= 0:
+            raise RequestError(f"skew={expert_skew:g}: expected 0 (uniform) or more")
+        self.expert_skew = expert_skew
+        self.calibration = Calibration(reach.low, reach.high)
         self._all_windows = Counter(config.windows)
         self._layer_bytes = np.zeros((config.layers, 2), dtype=np.int64)  # (layers, attention or MLP)
         self._layer_flops = np.zeros_like(self._layer_bytes)  # per row
+        self._expert_bytes = np.zeros(config.layers, dtype=np.int64)  # of one expert
         for name, shape in shapes.items():
             if name.startswith("layers."):
                 _, layer, part = name.split(".")
-                place = int(layer), int(part in _MLP)
+                place = int(layer), int(part not in _ATTENTION)
+                if len(shape) == 3:  # an expert per entry
+                    assert config.experts is not None
+                    self._expert_bytes[int(layer)] += held_bytes[name] // shape[0]
+                    self._layer_flops[place] += 2 * config.experts.active * shape[1] * shape[2]
+                    continue
                 self._layer_bytes[place] += held_bytes[name]
                 self._layer_flops[place] += 2 * shape[0] * shape[1] if len(shape) == 2 else 0
         self._embed_row_bytes = held_bytes["embed"] // config.vocab_size
         self._norm_bytes = held_bytes["final_norm"]
         self._head_bytes = held_bytes.get("head", held_bytes["embed"])
         self._head_is_embedding = "head" not in held_bytes
-        self._slot_bytes = 2 * config.kv_heads * config.head_dim * kv_itemsize  # of one layer
+        self.slot_bytes = slot_elements(config) * kv_itemsize
 
     @classmethod
     def of(cls, config: ModelConfig, executor: Executor, machine: Machine) -> Self:
@@ -187,6 +134,8 @@ class CostModel:
         arithmetic: str | None = None,
         kv_itemsize: int = 2,
         activation_itemsize: int = 2,
+        reach: Reach = TYPICAL,
+        expert_skew: float = DEFAULT_SKEW,
     ) -> Self:
         """The cost of a model that is not loaded.
 
@@ -197,8 +146,17 @@ class CostModel:
             arithmetic = next((name for name in ("bf16", "fp16", "fp32") if name in machine.peaks), None)
         if arithmetic is None:
             raise MachineError(f"{machine.name} has no rate of floating-point products; name the arithmetic")
-        held = {name: _packed_bytes(shape, weights) for name, shape in config.tensor_shapes().items()}
-        return cls(config, held, kv_itemsize, activation_itemsize, arithmetic, machine)
+        held = {name: packed_bytes(shape, weights) for name, shape in config.tensor_shapes().items()}
+        return cls(
+            config,
+            held,
+            kv_itemsize,
+            activation_itemsize,
+            arithmetic,
+            machine,
+            reach=reach,
+            expert_skew=expert_skew,
+        )
 
     def holding(self, held_bytes: Mapping[str, int]) -> Self:
         """The model as an executor would run it that holds these bytes instead; nothing was observed of it yet."""
@@ -210,6 +168,8 @@ class CostModel:
             self.arithmetic,
             self.machine,
             self.overhead,
+            self.reach,
+            self.expert_skew,
         )
 
     @property
@@ -217,10 +177,16 @@ class CostModel:
         """Bytes of all tensors held."""
         return sum(self.held_bytes.values())
 
-    def count(self, shapes: Iterable[QueryShape], sublayers: BoolArray | None = None) -> Cost:
+    def count(
+        self,
+        shapes: Iterable[QueryShape],
+        sublayers: BoolArray | None = None,
+        experts_touched: float | None = None,
+    ) -> Cost:
         """Bytes and FLOPs of one weight stream over these queries.
 
-        sublayers: (layers, 2) which attention and MLP sublayers run; None: all.
+        sublayers: (layers, 2) which attention and MLP sublayers run; None: all. experts_touched: distinct experts of
+        a layer, if an executor counted them; None: as many as the skew says.
         """
         config = self.config
         shapes = list(shapes)
@@ -228,19 +194,27 @@ class CostModel:
         rows = sum(shape.rows for shape in shapes)
         reads = sum(shape.reads for shape in shapes)
         attention_layers = int(runs[:, 0].sum())
+        alike = [(next(same), 1 + sum(1 for _ in same)) for _, same in groupby(shapes, key=id)]
         kv_read = attention = 0
         for window, layers in self._windows(sublayers).items():
-            for shape in shapes:
-                keys, pairs = shape.seen(window)
-                kv_read += layers * keys * self._slot_bytes
-                attention += layers * pairs * 4 * config.heads * config.head_dim
+            for shape, times in alike:
+                seen = shape.seen(window)
+                kv_read += times * layers * seen.keys * self.slot_bytes
+                attention += times * layers * attention_flops(config, shape, seen)
         weights = int(self._layer_bytes[runs].sum()) + (self._norm_bytes + self._head_bytes if reads else 0)
         if not (reads and self._head_is_embedding):
             weights += rows * self._embed_row_bytes
+        spread = 0
+        if config.experts is not None and rows:
+            active, one = config.experts.active, int(self._expert_bytes[runs[:, 1]].sum())
+            touched = experts_touched or distinct_experts(config.experts, rows, self.expert_skew)
+            spread = round((touched - active) * one)
+            weights += active * one + spread
         return Cost(
             weight_bytes=weights,
+            expert_spread_bytes=spread,
             kv_read_bytes=kv_read,
-            kv_write_bytes=rows * attention_layers * self._slot_bytes,
+            kv_write_bytes=rows * attention_layers * self.slot_bytes,
             activation_bytes=self._activations(rows, reads, attention_layers, int(runs[:, 1].sum())),
             matrix_flops=rows * int(self._layer_flops[runs].sum()),
             attention_flops=attention,
@@ -254,11 +228,15 @@ class CostModel:
         cost = self.count((QueryShape.of(entry) for entry in batch.entries), batch.sublayers)
         windows = self._windows(batch.sublayers)
         shared = sum(layers * shared_keys(batch.entries, window) for window, layers in windows.items())
-        return replace(cost, kv_shared_bytes=shared * self._slot_bytes)
+        return replace(cost, kv_shared_bytes=shared * self.slot_bytes)
 
     def memory_seconds(self, cost: Cost) -> float:
         """Least time to read and write the weights and the K/V."""
         return cost.least_bytes / self.machine.bandwidth(cost.working_set)
+
+    def likely_memory_seconds(self, cost: Cost) -> float:
+        """The same with as many experts as are likely touched, not the fewest possible."""
+        return self.memory_seconds(cost) + cost.expert_spread_bytes / self.machine.bandwidth(cost.working_set)
 
     def compute_seconds(self, cost: Cost) -> float:
         """Least time to do the products."""
@@ -277,7 +255,7 @@ class CostModel:
     def bound(self, cost: Cost) -> Bound:
         """What takes longest at the machine's ceilings: memory, arithmetic, or the overhead of a step."""
         times: dict[Bound, float] = {
-            "memory": self.memory_seconds(cost),
+            "memory": self.likely_memory_seconds(cost),
             "compute": self.compute_seconds(cost),
             "overhead": cost.streams * self.overhead,
         }
@@ -314,34 +292,58 @@ class CostModel:
             return self._all_windows
         return Counter(window for window, run in zip(self.config.windows, sublayers[:, 0], strict=True) if run)
 
-    def _uncorrected(self, cost: Cost) -> float:
-        """Overhead, plus the longer of traffic and products, at the shares of typical rates reached."""
+    def parts(self, cost: Cost) -> tuple[float, float, float, float, float]:
+        """What the fitted law adds up: layers run through, seconds to read weights and K/V at typical rates, and
+        seconds of products at the typical rate, those of streams with few rows apart from those with many.
+        """
         machine = self.machine
-        memory = cost.bytes / (_REACHED["memory"] * machine.typical_bandwidth(cost.working_set))
-        compute = cost.flops / (_REACHED["compute"] * machine.peak(self.arithmetic).median)
-        return cost.streams * self.overhead + max(memory, compute)
+        bandwidth = machine.typical_bandwidth(cost.working_set)
+        products = cost.flops / machine.peak(self.arithmetic).median
+        many = min(1.0, max(0.0, log2(max(1, self._rows_per_stream(cost)) / _FEW) / log2(_MANY / _FEW)))
+        return (
+            float(cost.streams * self.config.layers),
+            cost.weight_bytes / bandwidth,
+            cost.kv_bytes / bandwidth,
+            (1 - many) * products,
+            many * products,
+        )
+
+    def _uncorrected(self, cost: Cost) -> float:
+        """Overhead, and reading and products at the shares of typical rates that are reached."""
+        machine, fitted = self.machine, self.reach.fitted
+        if fitted is not None:
+            _, weights, kv, few, many = self.parts(cost)
+            reading = fitted.weights * weights + fitted.kv * kv
+            products = fitted.few * few + fitted.many * many
+            return cost.streams * self.overhead + reading + products + self.exchange(cost)
+        memory = cost.bytes / (self.reach.memory * machine.typical_bandwidth(cost.working_set))
+        compute = cost.flops / (self.reach.compute * machine.peak(self.arithmetic).median)
+        return cost.streams * self.overhead + max(memory, compute) + self.exchange(cost)
+
+    def exchange(self, cost: Cost) -> float:
+        """Seconds in which several devices add up their parts of each sublayer's output: a ring, each part passed
+        on 2 (n - 1) / n times.
+        """
+        machine = self.machine
+        if machine.devices == 1:
+            return 0.0
+        passed = cost.rows * self.config.hidden * self.activation_itemsize * 2 * (machine.devices - 1) / machine.devices
+        each = cost.streams * machine.link_latency
+        return 2 * self.config.layers * (each + (passed / machine.link_bandwidth if machine.link_bandwidth else 0.0))
 
     def _activations(self, rows: int, reads: int, attention_layers: int, mlp_layers: int) -> int:
         config = self.config
         q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        if config.latent is not None:
+            q, kv = config.heads * (config.latent.key_dim + config.latent.rope_dim), slot_elements(config) // 2
+        experts, width = config.experts, config.intermediate
+        if experts is not None:
+            width = experts.active * experts.intermediate + experts.shared_intermediate
         attention = attention_layers * (2 * config.hidden + 2 * (q + 2 * kv))
-        mlp = mlp_layers * (2 * config.hidden + 3 * config.intermediate)
+        mlp = mlp_layers * (2 * config.hidden + 3 * width)
         head = config.hidden + config.vocab_size
         return (rows * (attention + mlp) + reads * head) * self.activation_itemsize
 
     @staticmethod
     def _rows_per_stream(cost: Cost) -> int:
         return cost.rows // max(1, cost.streams)
-
-
-def _packed_bytes(shape: tuple[int, ...], weights: str | float) -> int:
-    """Bytes of a tensor; vectors stay in float32 where matrices are packed in blocks, as in GGUF files."""
-    elements = int(np.prod(shape))
-    if not isinstance(weights, str):
-        return round(elements * weights)
-    name = weights.upper()
-    if name not in FORMATS:
-        raise ModelError(weights, f"not a weight format; {did_you_mean(name, FORMATS)}")
-    form = FORMATS[name]
-    packs = len(shape) > 1 and shape[-1] % form.block == 0
-    return (form if form.block == 1 or packs else F32).nbytes(elements)

@@ -13,6 +13,8 @@ from typing import Any, Literal, Self
 from ridgeway.core.errors import MachineError
 
 Source = Literal["measured", "data sheet"]
+# Seconds of an all-reduce of few bytes inside CUDA graphs, measured on H100: 4.3 to 5.5 us (aiconfigurator tables).
+LINK_LATENCY = 5e-6
 _VERSION = 1  # of the stored form; an older file is measured anew
 
 
@@ -49,6 +51,9 @@ class Machine:
     ...). step_overhead, layer_overhead: seconds that a step, and each layer of it, costs before any byte or
     product; memory_bytes: physical; usable_bytes: what one process may have. cores: that the process may use
     (0: not counted, as on accelerators). threads: how many read memory fastest. measured_on: ISO date.
+    devices: that work as one, whose rates and memories are added up; link_bandwidth, link_latency: bytes/s
+    per direction and seconds of an exchange between them. cache_bytes: of the largest cache. kind, year: of
+    device and of first sale. Zeros and empty texts: not known, memory sizes included.
     """
 
     name: str
@@ -63,6 +68,12 @@ class Machine:
     threads: int = 0
     note: str = ""
     measured_on: str = ""
+    devices: int = 1
+    link_bandwidth: float = 0.0
+    link_latency: float = 0.0
+    cache_bytes: int = 0
+    kind: str = ""
+    year: int = 0
     key: str = field(default="", compare=False)  # names the file of `remember`; empty for data sheets
 
     def __post_init__(self) -> None:
@@ -147,6 +158,29 @@ class Machine:
     def with_peak(self, arithmetic: str, peak: Peak) -> Self:
         """The machine with a rate of its own for `arithmetic`, measured by an executor with its kernels."""
         return replace(self, peaks={**self.peaks, arithmetic: peak})
+
+    def times(self, devices: int) -> Self:
+        """So many of these working as one on every matrix (tensor parallelism): rates and memories add up."""
+        if devices < 1:
+            raise MachineError(f"devices={devices}: expected 1 or more")
+        if devices == 1:
+            return self
+        return replace(
+            self,
+            name=f"{devices} x {self.name}",
+            bandwidths=tuple(
+                replace(point, best=devices * point.best, median=devices * point.median) for point in self.bandwidths
+            ),
+            peaks={
+                name: replace(peak, best=devices * peak.best, median=devices * peak.median)
+                for name, peak in self.peaks.items()
+            },
+            memory_bytes=devices * self.memory_bytes,
+            usable_bytes=devices * self.usable_bytes,
+            devices=devices * self.devices,
+            link_latency=self.link_latency or LINK_LATENCY,
+            key="",
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; `from_json` reads it back to an equal machine."""

@@ -12,6 +12,7 @@ import numpy as np
 from ridgeway.core.arrays import IntArray, ints
 from ridgeway.core.query import Entry, Span
 from ridgeway.core.visibility import CAUSAL, Bidirectional, Block, Causal, Visibility
+from ridgeway.models.config import ModelConfig
 
 
 class Seen(NamedTuple):
@@ -85,6 +86,29 @@ class QueryShape:
 
     def _positions(self) -> IntArray:
         return self.cached + np.arange(self.rows) if self.positions is None else self.positions
+
+
+def slot_elements(config: ModelConfig) -> int:
+    """Numbers that one layer caches of one token: a key and a value per K/V head, or one compressed vector."""
+    if config.latent is not None:
+        return config.latent.rank + config.latent.rope_dim
+    return 2 * config.kv_heads * config.head_dim
+
+
+def attention_flops(config: ModelConfig, shape: QueryShape, seen: Seen) -> int:
+    """FLOPs of one layer's scores and mixing for one query: 4 per (row, key), head and element of a head.
+
+    Latent attention may work on compressed vectors (longer, but as they are cached) or decompress the cached ones
+    first (DeepSeek-V2, section 2.1.2): the cheaper of both is counted. Decompressing a row's own vector costs what
+    moving it into the queries does, and is counted with the matrices.
+    """
+    latent = config.latent
+    if latent is None:
+        return seen.pairs * 4 * config.heads * config.head_dim
+    compressed = 2 * config.heads * (2 * latent.rank + latent.rope_dim)
+    plain = 2 * config.heads * (latent.key_dim + latent.rope_dim + latent.value_dim)
+    decompress = 2 * latent.rank * config.heads * (latent.key_dim + latent.value_dim)
+    return min(seen.pairs * compressed, seen.pairs * plain + (seen.keys - shape.rows) * decompress)
 
 
 def shared_keys(entries: Sequence[Entry], window: int | None = None) -> int:

@@ -1,0 +1,168 @@
+"""Validation: the law recovers what made the data, devices are left out, rows are read or refused with a reason."""
+
+import csv
+from importlib.resources import as_file, files
+
+import numpy as np
+import pytest
+
+from ridgeway.core.errors import RidgewayError
+from ridgeway.roofline.hardware import machine
+from ridgeway.roofline.law import Sample, default_law, fit, groups
+from ridgeway.roofline.measured_rows import Measurement, Refusal, read_rows
+from ridgeway.roofline.precision import precision
+from ridgeway.roofline.validation import Validation, fit_shipped, validate
+
+COLUMNS = [
+    "id", "model", "total_params_b", "active_params_b", "precision", "hardware", "n_devices", "engine",
+    "decode_method", "batch", "prompt_len", "output_len", "metric", "tok_s",
+]  # fmt: skip
+
+
+def table(tmp_path, *rows, columns=COLUMNS):
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        for number, row in enumerate(rows):
+            plain = {
+                "id": number, "model": "Llama-3-8B", "precision": "F16", "hardware": "RTX 4090 24GB", "n_devices": 1,
+                "engine": "llama.cpp b6918", "decode_method": "ar", "batch": 1, "prompt_len": 0, "output_len": 128,
+                "metric": "decode_tok_s tg128", "tok_s": 50.0,
+            }  # fmt: skip
+            writer.writerow(plain | row)
+    return path
+
+
+def test_the_law_finds_the_factors_that_made_the_data():
+    rng = np.random.default_rng(0)
+    true = np.array([60e-6, 1.25, 1.6, 3.0, 1.7])
+    found = groups(machine("rtx-4090"), precision("fp16"), "llama.cpp")
+    samples = []
+    for n in range(120):
+        parts = np.array([rng.integers(16, 80), *rng.uniform(1e-4, 2e-2, 4)])
+        samples.append(Sample(tuple(parts), found, float(parts @ true), f"device {n % 12}"))
+    law = fit(samples)
+    assert law.factors(found)[1:] == pytest.approx(true[1:], rel=0.1)
+    assert [law.seconds(sample) for sample in samples] == pytest.approx([s.seconds for s in samples], rel=0.02)
+
+
+def test_one_wild_row_does_not_bend_the_law():
+    found = groups(machine("rtx-4090"), precision("fp16"), "llama.cpp")
+    samples = [Sample((32.0, b, 0.0, 0.0, 0.0), found, 1e-3 + 1.2 * b, "a") for b in np.linspace(1e-3, 2e-2, 40)]
+    wild = [*samples, Sample((32.0, 0.01, 0.0, 0.0, 0.0), found, 0.5, "a")]
+    assert fit(wild).seconds(samples[20]) == pytest.approx(fit(samples).seconds(samples[20]), rel=0.03)
+
+
+def test_a_device_is_judged_without_its_own_rows(tmp_path):
+    """Rows of a device that say nonsense change what is predicted for others, and not for itself."""
+    odd = {"hardware": "TPU v5e", "precision": "bf16", "engine": "vllm", "tok_s": 1.0}
+    alone = validate(table(tmp_path, odd)).judged[0].predicted
+    many = validate(table(tmp_path, odd, *({**odd, "prompt_len": n, "tok_s": 0.9} for n in range(100, 900, 100))))
+    assert many.judged[0].predicted == pytest.approx(alone, rel=1e-6)
+
+
+def test_rows_that_come_with_ridgeway_are_not_taken_twice(tmp_path):
+    row = {"hardware": "RTX 3090", "tok_s": 47.4}
+    once = validate(table(tmp_path, row)).judged[0].predicted
+    assert validate(table(tmp_path, row, row)).judged[0].predicted == pytest.approx(once, rel=1e-6)
+
+
+def test_the_stored_coefficients_are_the_fit_of_the_stored_rows():
+    law, stored = fit_shipped(), default_law()
+    assert set(law.corrections) == set(stored.corrections)
+    for name, values in law.corrections.items():
+        assert stored.corrections[name] == pytest.approx(values, abs=2e-3), name
+    assert (stored.low, stored.high) == pytest.approx((law.low, law.high), abs=2e-3)
+
+
+def test_what_ridgeway_ships_is_predicted_well_from_other_devices():
+    """The figures of docs/predictions.md; a change that makes predictions worse fails here."""
+    with as_file(files("ridgeway.roofline") / "measured.csv") as path:
+        result = validate(path)
+    assert result.gate is not None
+    assert result.gate.median <= 0.11
+    assert result.gate.p90 <= 0.40
+    assert result.coverage >= 0.90
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"hardware": "RTX 3070 mobile"}, "not in the table"),
+        ({"hardware": ""}, "hardware is not stated"),
+        ({"precision": ""}, "precision is not stated"),
+        ({"precision": "Q3_K_XXL"}, "is not known"),
+        ({"model": "Some-MoE", "total_params_b": "50", "active_params_b": "5"}, "mixture of experts"),
+        ({"model": "Nobody"}, "parameters are not stated"),
+        ({"metric": "overall speedup"}, "not a rate"),
+        ({"tok_s": "fast"}, "no rate"),
+        ({"batch": "some"}, "is no number"),
+        ({"decode_method": "EAGLE"}, "draft's cost"),
+        ({"decode_method": "prefill", "metric": "prefill_tok_s", "prompt_len": ""}, "prompt length"),
+        ({"hardware": "Graviton4"}, "has no fp32 rate"),
+    ],
+)
+def test_a_row_that_cannot_be_predicted_says_why(tmp_path, row, reason):
+    result = validate(table(tmp_path, row))
+    assert not result.judged
+    assert reason in next(iter(result.reasons))
+
+
+def test_a_refused_row_of_the_gate_lowers_the_coverage(tmp_path):
+    result = validate(table(tmp_path, {}, {"hardware": "RTX 3070 mobile"}))
+    assert result.coverage == 0.5
+    assert not result.passes
+
+
+def test_a_row_that_beats_the_floor_is_listed(tmp_path):
+    result = validate(table(tmp_path, {"tok_s": 70.0}, {"tok_s": 55.0}))
+    assert [item.row.id for item in result.beat_floor] == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ("h200_sxm", "h200"),
+        ("A100 SXM 80GB (330 W cap)", "a100"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("4080 16GB", "rtx-4080"),
+        ("M2 Ultra 76-Core GPU 192GB", "m2-ultra-76"),
+        ("Apple M3 Max 40-Core GPU 64GB", "m3-max-40c"),
+        ("GB10 / DGX Spark", "gb10"),
+        ("Ryzen AI Max+ 395", "strix-halo"),
+    ],
+)
+def test_many_spellings_name_one_machine(tmp_path, said, key):
+    row = read_rows(table(tmp_path, {"hardware": said}))[0]
+    assert isinstance(row, Measurement)
+    assert row.device == key
+
+
+def test_mixtures_and_several_devices_do_not_count_for_the_gate(tmp_path):
+    result = validate(
+        table(
+            tmp_path,
+            {"model": "Mixtral-8x7B", "active_params_b": "12.9", "hardware": "H100"},
+            {"n_devices": 2, "hardware": "H100"},
+        )
+    )
+    assert len(result.judged) == 2
+    assert not result.gated
+    assert {group.name for group in result.folds()} == {
+        "decode, mixture of experts, one device",
+        "decode, dense, several devices",
+    }
+
+
+def test_a_table_that_is_none_is_refused(tmp_path):
+    with pytest.raises(RidgewayError, match="cannot be read"):
+        read_rows(tmp_path / "absent.csv")
+    with pytest.raises(RidgewayError, match="has no column"):
+        read_rows(table(tmp_path, {}, columns=["id", "model"]))
+
+
+def test_nothing_judged_passes_no_gate():
+    empty = Validation((), (Refusal("1", "because", gated=True),))
+    assert not empty.passes
+    assert empty.coverage == 0
