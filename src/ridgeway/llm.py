@@ -26,7 +26,7 @@ from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
 from ridgeway.engine.workbench import EngineWorkbench
 from ridgeway.executors.memory import check_room, slots_that_fit
-from ridgeway.executors.registry import make_executor
+from ridgeway.executors.registry import make_executor, measured_by
 from ridgeway.methods.registry import check_fit, make_method
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
@@ -93,10 +93,10 @@ class LLM:
     ) -> None:
         expect_whole(max_rows=max_rows, max_sequences=max_sequences, slots=slots, threads=threads)
         self.model = model if isinstance(model, Model) else load_model(model, progress=progress)
-        if machine is None:
-            machine = this_machine(progress=progress)
-        self.machine = machine_named(machine) if isinstance(machine, str) else machine
         self.executor = make_executor(executor, self.model, threads)
+        if machine is None:
+            machine = this_machine(progress=progress, contributions=measured_by(self.executor))
+        self.machine = machine_named(machine) if isinstance(machine, str) else machine
         self.cost_model = CostModel.of(self.model.config, self.executor, self.machine)
         if slots is None:
             slots = slots_that_fit(self.executor.slot_bytes, 64 * self.traits.max_positions)

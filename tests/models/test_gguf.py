@@ -93,8 +93,8 @@ def test_a_vocabulary_of_50_000_tokens_is_parsed_in_a_fraction_of_a_second(tmp_p
 
 def test_an_unsupported_tensor_type_is_named_with_the_supported_ones(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model.gguf", "llama_tied")
-    _patch_tensor(path, "blk.0.attn_q.weight", type=12)
-    with pytest.raises(ModelError, match=r"blk\.0\.attn_q\.weight has type Q4_K.*supported: F32, F16, BF16, Q4_0"):
+    _patch_tensor(path, "blk.0.attn_q.weight", type=10)
+    with pytest.raises(ModelError, match=r"blk\.0\.attn_q\.weight has type Q2_K.*supported: F32, F16, BF16, Q4_0"):
         load_model(path)
 
 

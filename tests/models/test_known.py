@@ -2,10 +2,13 @@
 
 import json
 
+import gguf
 import pytest
+from gguf_checkpoints import write_gguf
 
 from ridgeway.core.errors import ModelError
 from ridgeway.models.known import find_known, find_outline, known_models, outline_of_parameters
+from ridgeway.models.loading import load_model
 
 # Billions of weights as their cards state them.
 STATED = {
@@ -90,3 +93,13 @@ def test_a_number_of_weights_becomes_a_model_of_that_many(parameters):
 def test_a_senseless_number_of_weights_is_refused():
     with pytest.raises(ModelError, match="expected"):
         outline_of_parameters(8)
+
+
+def test_a_gguf_file_counts_as_it_is_packed_even_where_nothing_here_unpacks_it(tmp_path):
+    packed = {"blk.0.ffn_up.weight": gguf.GGMLQuantizationType.Q8_0}
+    path = write_gguf(tmp_path / "model.gguf", "llama_tied", packed=packed)
+    outline, model = find_outline(path), load_model(path)
+    assert outline.held_bytes == {name: tensor.nbytes for name, tensor in model.tensors.items()}
+    assert outline.config.parameters == model.parameters
+    with pytest.raises(ModelError, match="cannot be read"):
+        find_outline(tmp_path / "absent.gguf")

@@ -5,12 +5,22 @@ import pytest
 from ridgeway.quant.formats import FORMATS
 from ridgeway.quant.tensor import Tensor
 
+FACTORS = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}  # where a block holds fp16 numbers
 
-def packed(name: str, rows: int = 6, columns: int = 96) -> tuple[Tensor, np.ndarray]:
+
+def packed(name: str, rows: int = 6, columns: int = 768) -> tuple[Tensor, np.ndarray]:
     """A tensor in a format, and what the gguf package unpacks from the same bytes."""
     type = gguf.GGMLQuantizationType[name]
-    weights = np.random.default_rng(3).normal(size=(rows, columns)).astype(np.float32)
-    data = gguf.quants.quantize(weights, type)
+    generator = np.random.default_rng(3)
+    if name in FACTORS:  # the package unpacks these, but does not pack them
+        format = FORMATS[name]
+        blocks = generator.integers(0, 256, (rows, columns // format.block, format.block_bytes), dtype=np.uint8)
+        for place in FACTORS[name]:
+            factors = generator.normal(0, 0.01, (*blocks.shape[:2], 1)).astype(np.float16)
+            blocks[..., place : place + 2] = factors.view(np.uint8)
+        data = blocks.reshape(rows, -1)
+    else:
+        data = gguf.quants.quantize(generator.normal(size=(rows, columns)).astype(np.float32), type)
     expected = gguf.quants.dequantize(data, type)
     return Tensor(name, FORMATS[name], (rows, columns), data.view(np.uint8).reshape(rows, -1)), expected
 
@@ -58,4 +68,5 @@ def test_a_format_takes_the_bytes_that_the_gguf_package_says(name: str) -> None:
 def test_bits_per_weight_count_scales_and_minima() -> None:
     assert {name: format.bits_per_weight for name, format in FORMATS.items()} == {
         "F32": 32, "F16": 16, "BF16": 16, "Q8_0": 8.5, "Q4_0": 4.5, "Q4_1": 5.0,
+        "Q5_0": 5.5, "Q5_1": 6.0, "Q4_K": 4.5, "Q5_K": 5.5, "Q6_K": 6.5625,
     }  # fmt: skip

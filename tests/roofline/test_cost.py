@@ -302,3 +302,9 @@ def test_a_prompt_in_chunks_has_as_many_pairs_as_in_one_piece(rows: int, cached:
     for window in (None, 4):
         whole = QueryShape(rows, cached).seen(window).pairs
         assert whole == sum(QueryShape(1, cached + n).seen(window).pairs for n in range(rows))
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_a_window_over_a_whole_sequence_is_counted_in_closed_form(rows: int, window: int) -> None:
+    shape = QueryShape(rows, visibility=BIDIRECTIONAL)
+    assert shape.seen(window) == replace(shape, positions=np.arange(rows)).seen(window)

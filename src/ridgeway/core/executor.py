@@ -17,10 +17,12 @@ class Executor(Protocol):
     """
 
     name: ClassVar[str]
-    arithmetic: ClassVar[str]
     kv_itemsize: int
     activation_itemsize: int
     threads: int
+
+    @property
+    def arithmetic(self) -> str: ...
 
     @property
     def traits(self) -> ModelTraits: ...

@@ -1,6 +1,7 @@
 """Executors by name."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 
 from ridgeway.core.errors import RidgewayError, did_you_mean
@@ -8,7 +9,14 @@ from ridgeway.core.executor import Executor
 from ridgeway.executors.reference import ReferenceExecutor
 from ridgeway.models.model import Model
 
-EXECUTORS: Mapping[str, Callable[[Model, int], Executor]] = {"reference": ReferenceExecutor}
+
+def _cpu(model: Model, threads: int) -> Executor:
+    from ridgeway.executors.cpu import CpuExecutor  # Numba takes half a second to import
+
+    return CpuExecutor(model, threads, progress=lambda text: print(f"ridgeway: {text} ...", file=sys.stderr))
+
+
+EXECUTORS: Mapping[str, Callable[[Model, int], Executor]] = {"cpu": _cpu, "reference": ReferenceExecutor}
 
 # BLAS threads wait for each other by spinning, so that one busy core beside them makes every product of a row ten
 # times slower; a second thread gains little where memory is the limit.
@@ -23,13 +31,19 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
+def measured_by(executor: Executor) -> Mapping[str, Callable[[], float]]:
+    """Rates that only the executor's own kernels can reach: arithmetic type -> one measurement, operations/s."""
+    measure = getattr(executor, "measure_arithmetic", None)
+    return {} if measure is None or executor.arithmetic != "int8" else {"int8": measure}
+
+
 def make_executor(name: str, model: Model, threads: int | None = None) -> Executor:
     """The executor `name` holding `model`; `auto` takes the fastest that this machine has. Raises RidgewayError."""
     cores = usable_cores()
     if threads is not None and threads < 1:
         raise RidgewayError(f"threads={threads}: expected at least 1")
     if name == "auto":
-        name = "reference"
+        name = "cpu"
     if name in ("cpu", "torch") and name not in EXECUTORS:
         raise RidgewayError(f"executor {name!r} is not part of this version; it has: {', '.join(EXECUTORS)}")
     if name not in EXECUTORS:

@@ -56,6 +56,9 @@ class QueryShape:
             reach = np.minimum(self.cached + 1 + np.arange(self.rows), window)
             oldest = max(0, self.cached + 1 - window)
             return Seen(self.cached + self.rows - oldest, int(reach.sum()))
+        if self.positions is None and not self.cached and isinstance(self.visibility, Bidirectional):
+            beyond = max(0, self.rows - window)  # rows that cannot look back to the first one
+            return Seen(self.rows, self.rows**2 - beyond * (beyond + 1) // 2)
         return self._seen_one_by_one(window)
 
     def _context_length(self) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray, ints
+from ridgeway.core.arrays import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, ints
 from ridgeway.core.noise import gumbel
-from ridgeway.core.query import Answer, Batch, Readout, Selection
+from ridgeway.core.query import Adjustment, Answer, Batch, Readout, Selection
 from ridgeway.kernels.reference.distribution import with_distributions
 
 # A nucleus is almost always smaller than this; rows whose nucleus is not are sorted whole.
@@ -21,8 +21,7 @@ _CANDIDATES = 256
 
 def answer(logits: FloatArray, batch: Batch) -> tuple[Answer, ...]:
     """logits: (N, vocabulary) of all read rows of the batch in order. Returns an answer for each entry."""
-    adjusted = adjust(logits, batch)
-    tokens = choose(adjusted, batch.selection)
+    tokens = choose(adjust(logits, batch), batch.selection)
     answers = []
     start = 0
     for entry in batch.entries:
@@ -39,17 +38,22 @@ def adjust(logits: FloatArray, batch: Batch) -> FloatArray:
     forbidding = any(entry.query.read.forbid for entry in batch.entries)
     if not adjustments and not forbidding:
         return logits
-    adjusted = logits.copy()
+    changed = logits.copy()
     for row, change in adjustments.items():
-        values = adjusted[row, change.ids].astype(np.float64)
-        values = np.where(values > 0, values / change.repetition, values * change.repetition)
-        adjusted[row, change.ids] = values + change.added
+        changed[row, change.ids] = adjusted(logits[row, change.ids], change)
     start = 0
     for entry in batch.entries:
         stop = start + len(entry.query.read)
-        adjusted[start:stop, list(entry.query.read.forbid)] = -np.inf
+        changed[start:stop, list(entry.query.read.forbid)] = -np.inf
         start = stop
-    return adjusted
+    return changed
+
+
+def adjusted(logits: FloatArray, change: Adjustment) -> DoubleArray:
+    """What `change` makes of the logits (k,) of its ids."""
+    values = logits.astype(np.float64)
+    values = np.where(values > 0, values / change.repetition, values * change.repetition)
+    return np.asarray(values + change.added)
 
 
 def choose(logits: FloatArray, selection: Selection) -> IntArray:
@@ -57,11 +61,26 @@ def choose(logits: FloatArray, selection: Selection) -> IntArray:
     tokens = ints(logits.argmax(axis=-1)) if len(logits) else ints([])
     drawn = np.flatnonzero(selection.sampled & (selection.temperature > 0))
     if len(drawn):
-        tokens[drawn] = _draw(logits[drawn], _rows_of(selection, drawn))
+        tokens[drawn] = _draw(logits[drawn], rows_of(selection, drawn))
     return tokens
 
 
-def _rows_of(selection: Selection, rows: IntArray) -> Selection:
+def choose_among(
+    logits: FloatArray, ids: IntArray, mass: DoubleArray, selection: Selection
+) -> tuple[IntArray, BoolArray]:
+    """The tokens of rows of which only the likeliest tokens are known: (n,), and which of them are certain, (n,).
+
+    logits, ids: (n, c), highest first, ties by id. mass: (n,) of the whole vocabulary at the row's temperature,
+    relative to its likeliest token.
+    """
+    scaled = logits.astype(np.float64) / selection.temperature[:, None]
+    scaled -= scaled[:, :1]
+    kept, settled = _keep(np.exp(scaled) / mass[:, None], selection, complete=False)
+    return _loudest(np.where(kept, scaled, -np.inf), ids, selection), settled
+
+
+def rows_of(selection: Selection, rows: IntArray) -> Selection:
+    """The selection of `rows` alone, without adjustments."""
     arrays = {name: array[rows] for name, array in vars(selection).items() if name != "adjustments"}
     return Selection(**arrays, adjustments={})
 
@@ -80,13 +99,13 @@ def _draw(logits: FloatArray, selection: Selection) -> IntArray:
     whole = np.flatnonzero(keeps_all)
     if len(whole):
         ids = np.broadcast_to(np.arange(vocabulary, dtype=np.int64), (len(whole), vocabulary))
-        tokens[whole] = _loudest(scaled[whole], ids, _rows_of(selection, whole))
+        tokens[whole] = _loudest(scaled[whole], ids, rows_of(selection, whole))
         unsettled[whole] = False
     for candidates in (min(_CANDIDATES, vocabulary), vocabulary):
         rows = np.flatnonzero(unsettled)
         if not len(rows):
             break
-        part = _rows_of(selection, rows)
+        part = rows_of(selection, rows)
         ids = _likeliest(scaled[rows], candidates)  # (n, candidates), best first
         kept, settled = _keep(np.take_along_axis(probability[rows], ids, axis=-1), part, candidates == vocabulary)
         loud = np.where(kept, np.take_along_axis(scaled[rows], ids, axis=-1), -np.inf)

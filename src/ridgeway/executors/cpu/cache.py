@@ -1,0 +1,44 @@
+"""K/V as they are stored: each head's slots in a row, as fp16 or as int8 with a scale per token and head."""
+
+from typing import Literal
+
+import numpy as np
+
+from ridgeway.core.arrays import AnyArray, IntArray
+from ridgeway.kernels.cpu.layout import L
+from ridgeway.models.config import ModelConfig
+
+
+class PagedCache:
+    """keys, values: (layers, kv_heads, slots, width) uint16 (fp16 bits) or int8; scales: (layers, kv_heads, slots)."""
+
+    def __init__(self, config: ModelConfig, width: int, kv: Literal["fp16", "int8"]) -> None:
+        self._heads = (config.layers, config.kv_heads)
+        self._width = width
+        self._quantized = kv == "int8"
+        self.itemsize = 1 if self._quantized else 2
+        self._arrays: dict[str, AnyArray] = {}
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of the K/V of one token, all layers."""
+        scales = 4 if self._quantized else 0
+        return 2 * self._heads[0] * self._heads[1] * (self._width * self.itemsize + scales)
+
+    def allocate(self, slots: int) -> None:
+        shape = (*self._heads, slots)
+        type_ = np.int8 if self._quantized else np.uint16
+        self._arrays = {name: np.zeros((*shape, self._width), dtype=type_) for name in ("keys", "values")}
+        if self._quantized:
+            self._arrays |= {name: np.zeros(shape, dtype=np.float32) for name in ("key_scales", "value_scales")}
+
+    def fill_tables(self, layers: IntArray) -> None:
+        """Writes the addresses of each layer's storage into its table."""
+        for name, array in self._arrays.items():
+            place = getattr(L, name)
+            for layer, table in enumerate(layers):
+                table[place] = array[layer].ctypes.data
+
+    def move(self, source: IntArray, target: IntArray) -> None:
+        for array in self._arrays.values():
+            array[:, :, target] = array[:, :, source]

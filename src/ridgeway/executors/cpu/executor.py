@@ -1,0 +1,189 @@
+"""The CPU executor: a weight stream at the speed of the memory bus.
+
+Python prepares tables, one compiled call by each thread of the team runs the stream, and Python reads the answers out.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from ridgeway.core.arrays import FloatArray, IntArray
+from ridgeway.core.query import Answer, Batch, Forward
+from ridgeway.core.traits import ModelTraits
+from ridgeway.executors.cpu.answers import RowSums, answer_of, measures_needed
+from ridgeway.executors.cpu.buffers import Buffers
+from ridgeway.executors.cpu.cache import PagedCache
+from ridgeway.executors.cpu.plan import Plan, plan_batch, rows_per_block
+from ridgeway.executors.cpu.selecting import Selector
+from ridgeway.executors.cpu.weights import HeldWeights
+from ridgeway.kernels.cpu.ceiling import Int8Ceiling
+from ridgeway.kernels.cpu.compilation import Compiler
+from ridgeway.kernels.cpu.isa import choose_instruction_set
+from ridgeway.kernels.cpu.layout import L, S
+from ridgeway.kernels.cpu.stream import stream_kernel
+from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team, usable_cores
+from ridgeway.kernels.reference.distribution import with_distributions
+from ridgeway.models.cache_folder import cache_folder
+from ridgeway.models.model import Model
+from ridgeway.models.rope import rope_frequencies
+
+_POSITIONS_AT_A_TIME = 1024
+_RUNS = [L.runs_attention, L.runs_mlp]
+
+
+class CpuExecutor:
+    """Runs any model of the Llama family; see `core.executor.Executor` for the contract.
+
+    threads: None: as many as this process may use physical cores. isa: name of an instruction set, None: the best.
+    kv: how K/V are stored. quant: the format into which matrices of floats are quantized as they are loaded, one of
+    `quant.quantize.QUANTIZATIONS`; None: they stay floats. folder: where compiled kernels are kept. progress: is told
+    when compilation takes a while.
+    """
+
+    name: ClassVar[str] = "cpu"
+    activation_itemsize = 4
+
+    def __init__(
+        self,
+        model: Model,
+        threads: int | None = None,
+        *,
+        isa: str | None = None,
+        kv: Literal["fp16", "int8"] = "fp16",
+        quant: str | None = None,
+        folder: Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.config = config = model.config
+        self.isa = choose_instruction_set(isa)
+        self.threads = threads or usable_cores()
+        self._compiler = compiler = Compiler(folder or cache_folder("kernels"), progress)
+        self._ceiling: Int8Ceiling | None = None
+        self._stream = stream_kernel(compiler)
+        self._team = Team(self.threads)
+        self._selector = Selector(compiler, self._team)
+        self._weights = HeldWeights(model, compiler, self.isa, quant)
+        self.compiled = tuple(compiler.compiled)
+        self._embed = model.tensors["embed"]  # stays packed: only a few rows are used
+        self.arithmetic = "int8" if self._weights.quantized() else "fp32"
+        self._block_rows = rows_per_block(config.heads, config.kv_heads)
+        group = config.heads // config.kv_heads
+        self._buffers = Buffers(config, self.threads, self._block_rows * group)
+        self._cache = PagedCache(config, self._buffers.kv_width, kv)
+        self.kv_itemsize = self._cache.itemsize
+        self._frequencies = rope_frequencies(config)
+        self._weights.layers[:, _RUNS] = 1
+        self._runs_whole = True
+        self._windows = any(config.windows)
+        self._eps = np.array([config.rms_eps], dtype=np.float32)
+        self._angles: tuple[FloatArray, FloatArray] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
+        self._fill_step()
+        self._reach(_POSITIONS_AT_A_TIME - 1)
+        self.allocate(0)
+
+    @property
+    def traits(self) -> ModelTraits:
+        return self.config.traits
+
+    @property
+    def held_bytes(self) -> Mapping[str, int]:
+        return self._weights.nbytes
+
+    @property
+    def slot_bytes(self) -> int:
+        return self._cache.slot_bytes
+
+    def allocate(self, slots: int) -> None:
+        self._cache.allocate(slots)
+        self._cache.fill_tables(self._weights.layers)
+        self._buffers.step[S.kv_slots] = slots
+
+    def move(self, source: IntArray, target: IntArray) -> None:
+        self._cache.move(source, target)
+
+    def forward(self, batch: Batch) -> Forward:
+        plan = plan_batch(batch, self._block_rows, self._windows)
+        self._prepare(batch, plan)
+        step = self._buffers.step.ctypes.data
+        control = self._team.control.ctypes.data
+        self._team.run(lambda member, number: self._stream(control, step, member, number))
+        return Forward(self._answers(batch))
+
+    def measure_arithmetic(self) -> float:
+        """Operations/s of int8 products at their best, on all threads: the peak that `arithmetic` refers to.
+
+        One measurement of some milliseconds; repeat it. For models whose weights stay floats it is not meant.
+        """
+        if self._ceiling is None:
+            self._ceiling = Int8Ceiling(self._compiler, self.isa, self.threads)
+        return self._ceiling.rate()
+
+    def _answers(self, batch: Batch) -> tuple[Answer, ...]:
+        reads, buffers = batch.reads, self._buffers
+        sums = RowSums(buffers.units[:reads])
+        if buffers.step[S.measures]:
+            sums.measure()
+        logits = buffers.logits[:reads, : self.config.vocab_size]
+        tokens = self._selector.choose(batch, logits, sums)
+        answers, start = [], 0
+        for entry in batch.entries:
+            rows = slice(start, start + len(entry.query.read))
+            answers.append(answer_of(entry.query.read, tokens[rows], logits[rows], sums, rows))
+            start = rows.stop
+        return with_distributions(tuple(answers), logits, batch)
+
+    def _prepare(self, batch: Batch, plan: Plan) -> None:
+        buffers, step = self._buffers, self._buffers.step
+        rows, reads = batch.rows, batch.reads
+        splits = plan.segments > 1 and len(plan.blocks) * self.config.kv_heads < 4 * self.threads
+        buffers.fit(rows, reads, rows * self.config.heads * plan.segments if splits else 0)
+        tokens = np.concatenate([entry.query.tokens for entry in batch.entries])
+        buffers.x[:rows, : self.config.hidden] = self._embed.take(tokens)
+        self._reach(max(int(entry.query.positions.max()) for entry in batch.entries))
+        buffers.lend(S.row_table, plan.rows)
+        buffers.lend(S.block_table, plan.blocks)
+        buffers.lend(S.key_slots, plan.key_slots)
+        buffers.lend(S.key_positions, plan.key_positions)
+        buffers.lend(S.read_rows, _read_rows(batch))
+        step[S.first_phase] = self._team.control[TICKET] >> CLAIM_BITS
+        step[S.rows], step[S.reads] = rows, reads
+        step[S.blocks], step[S.segments], step[S.splits] = len(plan.blocks), plan.segments, splits
+        step[S.alone] = not splits and rows == len(batch.entries)
+        step[S.measures] = any(measures_needed(entry.query.read) for entry in batch.entries)
+        if batch.sublayers is not None or not self._runs_whole:
+            self._weights.layers[:, _RUNS] = 1 if batch.sublayers is None else batch.sublayers
+            self._runs_whole = batch.sublayers is None
+
+    def _fill_step(self) -> None:
+        """What does not change from step to step."""
+        config, step = self.config, self._buffers.step
+        step[S.threads], step[S.layers] = self.threads, config.layers
+        step[S.layer_table] = self._weights.layers.ctypes.data
+        step[S.hidden], step[S.intermediate] = config.hidden, config.intermediate
+        step[S.heads], step[S.kv_heads], step[S.head_dim] = config.heads, config.kv_heads, config.head_dim
+        step[S.kv_width] = self._buffers.kv_width
+        step[S.eps] = self._eps.ctypes.data
+        step[S.final_norm] = self._weights.final_norm
+        step[S.head] = self._weights.head.ctypes.data
+        step[S.vocabulary] = config.vocab_size
+
+    def _reach(self, position: int) -> None:
+        """Makes the table of rotary angles long enough for `position`."""
+        if position < len(self._angles[0]):
+            return
+        count = -(-(position + 1) // _POSITIONS_AT_A_TIME) * _POSITIONS_AT_A_TIME
+        angles = np.arange(count)[:, None] * self._frequencies[None, :]
+        self._angles = (np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
+        step = self._buffers.step
+        step[S.cosines], step[S.sines] = (table.ctypes.data for table in self._angles)
+
+
+def _read_rows(batch: Batch) -> IntArray:
+    """Rows of the batch that are read, in order."""
+    first, rows = 0, []
+    for entry in batch.entries:
+        rows.append(first + entry.query.read.rows)
+        first += len(entry.query)
+    return np.concatenate(rows)

@@ -1,0 +1,107 @@
+"""A batch as tables: which keys each row sees, and which rows attend together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray
+from ridgeway.core.query import Batch, Entry
+from ridgeway.core.visibility import Bidirectional, Causal
+from ridgeway.kernels.cpu.attention import CHUNK, SEGMENT
+from ridgeway.kernels.cpu.layout import BLOCK_LONGS, ROW_LONGS, B, R
+
+_VECTORS_PER_BLOCK = 48  # rows times query heads of a K/V head: their scores and states fill half of the first cache
+
+
+@dataclass(frozen=True)
+class Plan:
+    """rows: (rows, ROW_LONGS). blocks: (blocks, BLOCK_LONGS). key_slots, key_positions: (keys,).
+
+    segments: how many the longest list of keys has.
+    """
+
+    rows: IntArray
+    blocks: IntArray
+    key_slots: IntArray
+    key_positions: IntArray
+    segments: int
+
+
+def rows_per_block(heads: int, kv_heads: int) -> int:
+    return max(1, _VECTORS_PER_BLOCK // (heads // kv_heads))
+
+
+def plan_batch(batch: Batch, block_rows: int, windows: bool) -> Plan:
+    """block_rows: most rows of a block. windows: whether any layer has one; else nobody asks for keys' positions."""
+    tables = np.zeros((batch.rows, ROW_LONGS), dtype=np.int64)
+    blocks: list[tuple[int, ...]] = []
+    slots: list[IntArray] = []
+    positions: list[IntArray] = []
+    first_row = first_key = 0
+    for entry in batch.entries:
+        count = len(entry.query)
+        table = tables[first_row : first_row + count]
+        table[:, R.position] = entry.query.positions
+        table[:, R.slot] = entry.slots[entry.cached :]
+        keys, shared = _list_keys(entry, table, first_key)
+        slots.append(entry.slots if keys is None else entry.slots[keys])
+        if windows:
+            positions.append(_key_positions(entry) if keys is None else _key_positions(entry)[keys])
+        for start in range(0, count, block_rows):
+            rows = min(block_rows, count - start)
+            longest = int(table[start : start + rows, R.seen].max())
+            blocks.append((first_row + start, rows, first_key, shared, longest))
+        first_row += count
+        first_key += len(slots[-1])
+    segments = -(-max(block[B.longest] for block in blocks) // SEGMENT)
+    block_table = np.array(blocks, dtype=np.int64).reshape(-1, BLOCK_LONGS)
+    return Plan(tables, block_table, np.concatenate(slots), np.concatenate([NO_INTS, *positions]), segments)
+
+
+def _list_keys(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray | None, int]:
+    """Logical indexes of the entry's keys (None: all, in order), and how many are shared by all rows.
+
+    If every row sees a prefix of the rows, the whole list is shared and rows see more or less of it. Otherwise whole
+    chunks of context are, and each row has a list of what follows. Fills in `seen` and `own_start`.
+    """
+    count = len(entry.query)
+    seen = _prefix_lengths(entry)
+    if seen is not None and entry.query.context is None:
+        table[:, R.seen] = entry.cached + seen
+        return None, entry.cached + count
+    context = entry.context_slots()
+    rows = np.arange(entry.cached, entry.cached + count)
+    if seen is not None:
+        table[:, R.seen] = len(context) + seen
+        return np.concatenate([context, rows]), len(context) + count
+    sees = entry.query.visibility.matrix(entry.query.positions)
+    shared = len(context) // CHUNK * CHUNK
+    parts = [context[:shared]]
+    place = first_key + shared
+    for row in range(count):
+        own = np.concatenate([context[shared:], rows[sees[row]]])
+        table[row, R.seen] = shared + len(own)
+        table[row, R.own_start] = place
+        parts.append(own)
+        place += len(own)
+    return np.concatenate(parts), shared
+
+
+def _prefix_lengths(entry: Entry) -> IntArray | None:
+    """For each row how many rows it sees, if those are the first ones; else None."""
+    visibility = entry.query.visibility
+    count = len(entry.query)
+    if isinstance(visibility, Causal):
+        return np.arange(1, count + 1)
+    if isinstance(visibility, Bidirectional):
+        return np.full(count, count)
+    sees: BoolArray = visibility.matrix(entry.query.positions)
+    lengths: IntArray = sees.sum(axis=1)
+    if (sees == (np.arange(count)[None, :] < lengths[:, None])).all():
+        return lengths
+    return None
+
+
+def _key_positions(entry: Entry) -> IntArray:
+    """Absolute position of each logical index: cached slots lie at their positions, rows carry theirs."""
+    return np.concatenate([np.arange(entry.cached), entry.query.positions])

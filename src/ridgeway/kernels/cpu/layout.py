@@ -1,0 +1,156 @@
+"""Where a compiled weight stream finds things: tables of 64-bit integers, mostly addresses.
+
+One compiled function runs a whole stream of any model, so what differs between models and steps is data. A table is an
+array of int64; the named tuples below hold the places of its entries. Strides are in elements unless they say bytes.
+"""
+
+from typing import NamedTuple
+
+MATRIX_LONGS = 6
+
+
+class MatrixFields(NamedTuple):
+    """A matrix in tiles: the address of its product kernel and of its tiles, and sizes."""
+
+    kernel: int
+    tiles: int
+    tile_count: int
+    tile_bytes: int
+    blocks: int
+    quantized: int  # whether it takes quantized activations
+
+
+class LayerFields(NamedTuple):
+    """A layer: addresses of its vectors (0: none) and its matrices, each `MATRIX_LONGS` entries."""
+
+    attn_norm: int
+    mlp_norm: int
+    q_norm: int
+    k_norm: int
+    q_bias: int
+    k_bias: int
+    v_bias: int
+    o_bias: int
+    gate_bias: int
+    up_bias: int
+    down_bias: int
+    window: int  # positions that a row sees, itself included; 0: all
+    runs_attention: int
+    runs_mlp: int
+    keys: int  # address of the layer's K and V storage, and of their scales (0: fp16)
+    values: int
+    key_scales: int
+    value_scales: int
+    q: int
+    k: int
+    v: int
+    o: int
+    gate: int
+    up: int
+    down: int
+
+
+class BlockFields(NamedTuple):
+    """Some rows of one query that attend together to keys of a shared list, then each to its own."""
+
+    first_row: int
+    rows: int
+    shared_start: int  # in the key list
+    shared_count: int
+    longest: int  # most keys that one of the rows sees
+
+
+class RowFields(NamedTuple):
+    """A row: its position, its slot, how many keys it sees, and where its own part of the key list begins.
+
+    The part after the block's shared keys; none if all keys are shared.
+    """
+
+    position: int
+    slot: int
+    seen: int
+    own_start: int
+
+
+class StepFields(NamedTuple):
+    """A step: the model's sizes, the batch, and the buffers."""
+
+    first_phase: int
+    threads: int
+    layers: int  # how many
+    layer_table: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    eps: int  # address of one float
+    cosines: int  # address of a table (positions, head_dim / 2)
+    sines: int
+    kv_slots: int  # allocated
+    kv_width: int  # numbers of a head as stored
+    rows: int
+    row_table: int
+    blocks: int
+    block_table: int
+    key_slots: int  # the key list: physical slots
+    key_positions: int
+    segments: int  # of 512 keys, for the longest list
+    splits: int  # whether segments are tasks of their own
+    alone: int  # whether every query has one row, and segments are no tasks
+    reads: int
+    read_rows: int
+    measures: int  # whether more than the best logit is wanted
+    final_norm: int
+    head: int  # address of the head's matrix table
+    x: int  # (rows, x_stride) the residual stream
+    x_stride: int
+    normed: int  # (rows, normed_stride) floats, and the same quantized
+    normed_stride: int
+    packed: int
+    packed_bytes: int  # of a row
+    product: int  # (rows, product_stride) outputs of q, k, v, one behind the other; of gate and up; of o and down
+    product_stride: int
+    query: int  # (rows, heads, kv_width)
+    mixed: int  # (rows, mixed_stride) what attention returns
+    mixed_stride: int
+    gated: int  # (rows, gated_stride) what the gate lets through
+    gated_stride: int
+    gated_packed: int
+    gated_packed_bytes: int
+    partials: int  # states of segments, if they are tasks
+    scratch: int  # of the first member
+    scratch_bytes: int
+    logits: int  # (reads, logits_stride)
+    logits_stride: int
+    vocabulary: int
+    units: int  # (reads, units of the head, UNIT_FLOATS)
+
+
+M = MatrixFields(*range(MATRIX_LONGS))
+_SCALARS = LayerFields._fields.index("q")
+_PLACES = [*range(_SCALARS), *(_SCALARS + MATRIX_LONGS * i for i in range(7))]
+L = LayerFields(*_PLACES)
+LAYER_LONGS = _SCALARS + 7 * MATRIX_LONGS
+B = BlockFields(*range(len(BlockFields._fields)))
+BLOCK_LONGS = len(B)
+R = RowFields(*range(len(RowFields._fields)))
+ROW_LONGS = len(R)
+S = StepFields(*range(len(StepFields._fields)))
+STEP_LONGS = len(S)
+
+HEAD_UNIT = 32  # tiles of the head in one task: 512 tokens
+UNIT_FLOATS = 8  # best, its place in the unit, second best, mass, mass times (logit - best)
+
+
+class UnitFields(NamedTuple):
+    """What is known of the logits of one row in one unit of the head; masses are relative to the best logit."""
+
+    best: int
+    place: int
+    second: int
+    mass: int
+    surprise: int  # the sum of exp(logit - best) * (logit - best)
+
+
+U = UnitFields(*range(5))

@@ -1,0 +1,36 @@
+"""What lies in memory, and where: vectors want aligned addresses, and weights must not lie there twice."""
+
+import mmap
+from math import prod
+
+import numpy as np
+
+from ridgeway.core.arrays import AnyArray
+from ridgeway.quant.formats import Bytes
+
+_ALIGNMENT = 64
+
+
+def aligned(*shape: int) -> Bytes:
+    """Zeroed bytes whose address is a multiple of 64: a cache line and the widest register."""
+    size = prod(shape)
+    raw = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size].reshape(shape)
+
+
+def forget(array: AnyArray) -> None:
+    """Give back the memory of `array`'s pages if it is a view into a mapped file; they can be read again any time."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    whole = np.frombuffer(owner, dtype=np.uint8)
+    page = mmap.PAGESIZE
+    start = -(-(array.ctypes.data - whole.ctypes.data) // page) * page
+    stop = (array.ctypes.data - whole.ctypes.data + array.nbytes) // page * page
+    if start < stop:
+        owner.madvise(mmap.MADV_DONTNEED, start, stop - start)

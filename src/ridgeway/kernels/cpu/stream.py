@@ -1,0 +1,364 @@
+"""A whole weight stream as one compiled function.
+
+Between phases threads wait for each other; within a phase each works on its own rows, tiles or heads. A layer has nine:
+norm; query, key and value products; rotary positions and K/V storage; attention; its quantization; output product;
+norm; gate and up products, gating; down product. What follows a product element by element (bias, residual, gating,
+quantization) is done by the task that computed it, while it is in the cache.
+"""
+
+from typing import Any
+
+from numba import njit, types
+from numba.extending import intrinsic
+
+from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
+from ridgeway.kernels.cpu.compilation import Compiler, Kernel
+from ridgeway.kernels.cpu.heads import attend, combine, prepare_head
+from ridgeway.kernels.cpu.lanes import LANES, at, floats, load, longs, store
+from ridgeway.kernels.cpu.layout import BLOCK_LONGS, HEAD_UNIT, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
+from ridgeway.kernels.cpu.team import claim, close, enter, finish, leave
+from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
+from ridgeway.kernels.cpu.vocabulary import measure_unit
+
+
+@intrinsic
+def _call_product(
+    typingctx: Any, kernel: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any
+) -> Any:
+    """Calls the product kernel at an address; arguments as in `matmul.ARGUMENTS`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        from llvmlite import ir
+
+        long = ir.IntType(64)
+        type_ = ir.FunctionType(ir.VoidType(), [long] * 9)
+        builder.call(builder.inttoptr(args[0], type_.as_pointer()), args[1:])
+
+    return types.void(*[types.int64] * 10), codegen
+
+
+@njit(error_model="numpy")
+def multiply(matrix, first, last, rows, x, x_stride, packed, packed_bytes, out, out_stride):
+    """Tiles `first` to `last` - 1 of `matrix` times all rows; `out` (address) gets the outputs of tile `first`."""
+    activations, stride = x, x_stride * 4
+    if matrix[M.quantized]:
+        activations, stride = packed, packed_bytes
+    tile_bytes = matrix[M.tile_bytes]
+    _call_product(
+        matrix[M.kernel],
+        matrix[M.tiles] + first * tile_bytes,
+        last - first,
+        tile_bytes,
+        matrix[M.blocks],
+        activations,
+        stride,
+        rows,
+        out,
+        out_stride * 4,
+    )
+
+
+@njit(error_model="numpy")
+def _norm_row(step, indexed, row, weight, normed, packed):
+    """Norm and quantization of a row of the residual stream, or of that listed at `indexed`."""
+    width = step[S.hidden]
+    padded = (width + LANES - 1) // LANES * LANES
+    origin = row
+    if indexed != 0:
+        origin = longs(indexed)[row]
+    x = floats(step[S.x] + origin * step[S.x_stride] * 4)
+    rms_norm(x, floats(weight), floats(normed), width, padded, floats(step[S.eps])[0])
+    if width % GROUP == 0:
+        quantize(floats(normed), width // GROUP, packed)
+
+
+@njit(error_model="numpy")
+def _norm_rows(control, phase, step, rows, indexed, weight):
+    """`_norm_row` of all rows; a single row is left to the phase that follows, where each member does it for itself.
+
+    That is quicker than to wait for one to do it for all.
+    """
+    if rows == 1:
+        return phase
+    threads = step[S.threads]
+    while True:
+        first, count = claim(control, phase, rows, 1, threads)
+        if first < 0:
+            return phase + 1
+        for row in range(first, first + count):
+            normed = step[S.normed] + row * step[S.normed_stride] * 4
+            _norm_row(step, indexed, row, weight, normed, step[S.packed] + row * step[S.packed_bytes])
+        finish(control, phase, rows, count)
+
+
+@njit(error_model="numpy")
+def _normed(step, rows, member):
+    """Where the phase after `_norm_rows` finds its input: floats, quantized."""
+    if rows > 1:
+        return step[S.normed], step[S.packed]
+    scratch = step[S.scratch] + member * step[S.scratch_bytes]
+    return scratch, scratch + step[S.normed_stride] * 4
+
+
+@njit(error_model="numpy")
+def _project(control, phase, step, layer, member):
+    """Query, key and value products, side by side in one buffer."""
+    rows = step[S.rows]
+    stride = step[S.product_stride]
+    total = layer[L.q + M.tile_count] + layer[L.k + M.tile_count] + layer[L.v + M.tile_count]
+    normed, packed = _normed(step, rows, member)
+    ready = rows > 1
+    while True:
+        first, count = claim(control, phase, total, 2, step[S.threads])
+        if first < 0:
+            return phase + 1
+        if not ready:
+            _norm_row(step, 0, 0, layer[L.attn_norm], normed, packed)
+            ready = True
+        base = 0
+        for place in (L.q, L.k, L.v):
+            matrix = at(layer, place)
+            start = max(first, base)
+            stop = min(first + count, base + matrix[M.tile_count])
+            if start < stop:
+                multiply(
+                    matrix,
+                    start - base,
+                    stop - base,
+                    rows,
+                    normed,
+                    step[S.normed_stride],
+                    packed,
+                    step[S.packed_bytes],
+                    step[S.product] + start * OUTPUTS * 4,
+                    stride,
+                )
+            base += matrix[M.tile_count]
+        finish(control, phase, total, count)
+
+
+@njit(error_model="numpy")
+def _add_product(control, phase, step, matrix, bias, x, x_stride, packed, packed_bytes):
+    """A product and its bias, added to the residual stream."""
+    rows, stride = step[S.rows], step[S.product_stride]
+    total = matrix[M.tile_count]
+    while True:
+        first, count = claim(control, phase, total, 1, step[S.threads])
+        if first < 0:
+            return phase + 1
+        offset = first * OUTPUTS * 4
+        out = step[S.product] + offset
+        multiply(matrix, first, first + count, rows, x, x_stride, packed, packed_bytes, out, stride)
+        for row in range(rows):
+            residual = floats(step[S.x] + row * step[S.x_stride] * 4 + offset)
+            product = floats(out + row * stride * 4)
+            add(residual, product, floats(bias + offset), bias != 0, count * OUTPUTS)
+        finish(control, phase, total, count)
+
+
+@njit(error_model="numpy")
+def _add_bias(out, bias, count):
+    for i in range(0, count, LANES):
+        store(out, i, load(out, i) + load(bias, i))
+
+
+@njit(error_model="numpy")
+def _gate_and_up(control, phase, step, layer, member):
+    """Gate and up products of the same outputs in one task, which also gates and quantizes: two tiles, one group."""
+    rows, stride = step[S.rows], step[S.product_stride]
+    gates, ups = at(layer, L.gate), at(layer, L.up)
+    tiles = gates[M.tile_count]
+    total = (tiles + 1) // 2
+    quantized = step[S.intermediate] % GROUP == 0
+    x, packed = _normed(step, rows, member)
+    ready = rows > 1
+    while True:
+        first, count = claim(control, phase, total, 1, step[S.threads])
+        if first < 0:
+            return phase + 1
+        if not ready:
+            _norm_row(step, 0, 0, layer[L.mlp_norm], x, packed)
+            ready = True
+        start, stop = 2 * first, min(2 * (first + count), tiles)
+        width = (stop - start) * OUTPUTS
+        offset = start * OUTPUTS * 4
+        gate_out = step[S.product] + offset
+        up_out = gate_out + tiles * OUTPUTS * 4
+        for place in range(2):
+            matrix, out = (gates, gate_out) if place == 0 else (ups, up_out)
+            multiply(matrix, start, stop, rows, x, step[S.normed_stride], packed, step[S.packed_bytes], out, stride)
+        for row in range(rows):
+            move = row * stride * 4
+            if layer[L.gate_bias]:
+                _add_bias(floats(gate_out + move), floats(layer[L.gate_bias] + offset), width)
+            if layer[L.up_bias]:
+                _add_bias(floats(up_out + move), floats(layer[L.up_bias] + offset), width)
+            out = step[S.gated] + row * step[S.gated_stride] * 4 + offset
+            gate(floats(gate_out + move), floats(up_out + move), floats(out), width)
+            if quantized:
+                place = step[S.gated_packed] + row * step[S.gated_packed_bytes] + first * GROUP_BYTES
+                quantize(floats(out), width // GROUP, place)
+        finish(control, phase, total, count)
+
+
+@njit(error_model="numpy")
+def _store_heads(control, phase, step, layer, member):
+    rows = step[S.rows]
+    if step[S.alone]:
+        return phase  # each row attends to no other row of its query: attention prepares its own heads
+    scratch = step[S.scratch] + member * step[S.scratch_bytes]
+    while True:
+        first, count = claim(control, phase, rows, 1, step[S.threads])
+        if first < 0:
+            return phase + 1
+        for row in range(first, first + count):
+            for head in range(step[S.kv_heads]):
+                prepare_head(step, layer, row, head, scratch)
+        finish(control, phase, rows, count)
+
+
+@njit(error_model="numpy")
+def _attend(control, phase, step, layer, member):
+    """A task is a block of rows and a K/V head; with long contexts and few of these, also a segment of keys."""
+    segments = step[S.segments]
+    parts = segments if step[S.splits] else 1
+    heads = step[S.kv_heads]
+    total = step[S.blocks] * heads * parts
+    scratch = step[S.scratch] + member * step[S.scratch_bytes]
+    while True:
+        first, count = claim(control, phase, total, 1, step[S.threads])
+        if first < 0:
+            break
+        for task in range(first, first + count):
+            part = task % parts
+            head = task // parts % heads
+            block = longs(step[S.block_table] + task // (parts * heads) * BLOCK_LONGS * 8)
+            if step[S.alone]:
+                prepare_head(step, layer, block[B.first_row], head, scratch)
+            if step[S.splits]:
+                attend(step, layer, block, head, part, part + 1, scratch, True)
+            else:
+                attend(step, layer, block, head, 0, segments, scratch, False)
+        finish(control, phase, total, count)
+    if step[S.splits] == 0 and step[S.heads] // heads * step[S.head_dim] % GROUP == 0:
+        return phase + 1  # the tasks have quantized what they returned
+    return _conclude_attention(control, phase + 1, step)
+
+
+@njit(error_model="numpy")
+def _conclude_attention(control, phase, step):
+    """Joins the segments where they were tasks, and quantizes what attention returned."""
+    width = step[S.heads] * step[S.head_dim]
+    rows = step[S.rows]
+    while True:
+        first, count = claim(control, phase, rows, 1, step[S.threads])
+        if first < 0:
+            return phase + 1
+        for row in range(first, first + count):
+            if step[S.splits]:
+                combine(step, row)
+            if width % GROUP == 0:
+                mixed = floats(step[S.mixed] + row * step[S.mixed_stride] * 4)
+                quantize(mixed, width // GROUP, step[S.packed] + row * step[S.packed_bytes])
+        finish(control, phase, rows, count)
+
+
+@njit(error_model="numpy")
+def _head(control, phase, step, member):
+    """Logits of the rows that are read, and what is wanted of them while they are in the cache."""
+    reads = step[S.reads]
+    matrix = longs(step[S.head])
+    tiles = matrix[M.tile_count]
+    total = (tiles + HEAD_UNIT - 1) // HEAD_UNIT
+    stride = step[S.logits_stride]
+    normed, packed = _normed(step, reads, member)
+    ready = reads > 1
+    while True:
+        first, count = claim(control, phase, total, 1, step[S.threads])
+        if first < 0:
+            return phase + 1
+        if not ready:
+            _norm_row(step, step[S.read_rows], 0, step[S.final_norm], normed, packed)
+            ready = True
+        for unit in range(first, first + count):
+            start = unit * HEAD_UNIT
+            stop = min(start + HEAD_UNIT, tiles)
+            out = step[S.logits] + start * OUTPUTS * 4
+            multiply(
+                matrix,
+                start,
+                stop,
+                reads,
+                normed,
+                step[S.normed_stride],
+                packed,
+                step[S.packed_bytes],
+                out,
+                stride,
+            )
+            tokens = min(stop * OUTPUTS, step[S.vocabulary]) - start * OUTPUTS
+            for row in range(reads):
+                found = floats(step[S.units] + (row * total + unit) * UNIT_FLOATS * 4)
+                measure_unit(floats(out + row * stride * 4), tokens, step[S.measures], found)
+        finish(control, phase, total, count)
+
+
+@njit(error_model="numpy")
+def _layer(control, phase, step, layer, member):
+    rows = step[S.rows]
+    if layer[L.runs_attention]:
+        phase = _norm_rows(control, phase, step, rows, 0, layer[L.attn_norm])
+        phase = _project(control, phase, step, layer, member)
+        phase = _store_heads(control, phase, step, layer, member)
+        phase = _attend(control, phase, step, layer, member)
+        mixed, packed = step[S.mixed], step[S.packed]
+        output = at(layer, L.o)
+        phase = _add_product(
+            control,
+            phase,
+            step,
+            output,
+            layer[L.o_bias],
+            mixed,
+            step[S.mixed_stride],
+            packed,
+            step[S.packed_bytes],
+        )
+    if layer[L.runs_mlp]:
+        phase = _norm_rows(control, phase, step, rows, 0, layer[L.mlp_norm])
+        phase = _gate_and_up(control, phase, step, layer, member)
+        phase = _add_product(
+            control,
+            phase,
+            step,
+            at(layer, L.down),
+            layer[L.down_bias],
+            step[S.gated],
+            step[S.gated_stride],
+            step[S.gated_packed],
+            step[S.gated_packed_bytes],
+        )
+    return phase
+
+
+def _weight_stream(control_address: int, step_address: int, member: int, number: int) -> None:
+    control = longs(control_address)
+    if member > 0 and not enter(control, number):
+        return
+    step = longs(step_address)
+    phase = step[S.first_phase]
+    for index in range(step[S.layers]):
+        layer = longs(step[S.layer_table] + index * LAYER_LONGS * 8)
+        phase = _layer(control, phase, step, layer, member)
+    if step[S.reads] > 0:
+        phase = _norm_rows(control, phase, step, step[S.reads], step[S.read_rows], step[S.final_norm])
+        phase = _head(control, phase, step, member)
+    if member > 0:
+        leave(control)
+    else:
+        close(control)
+
+
+def stream_kernel(compiler: Compiler) -> Kernel:
+    """The kernel (control, step, member, number) that every member of a team calls for one weight stream."""
+    return compiler.kernel("stream", _weight_stream, ("control", "step", "member", "number"))
