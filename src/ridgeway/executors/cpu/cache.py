@@ -6,6 +6,7 @@ import numpy as np
 
 from ridgeway.core.arrays import AnyArray, IntArray
 from ridgeway.kernels.cpu.layout import L
+from ridgeway.kernels.cpu.residence import untouched
 from ridgeway.models.config import ModelConfig
 
 
@@ -27,10 +28,10 @@ class PagedCache:
 
     def allocate(self, slots: int) -> None:
         shape = (*self._heads, slots)
-        type_ = np.int8 if self._quantized else np.uint16
-        self._arrays = {name: np.zeros((*shape, self._width), dtype=type_) for name in ("keys", "values")}
+        type_: type[np.generic] = np.int8 if self._quantized else np.uint16
+        self._arrays = {name: untouched((*shape, self._width), type_) for name in ("keys", "values")}
         if self._quantized:
-            self._arrays |= {name: np.zeros(shape, dtype=np.float32) for name in ("key_scales", "value_scales")}
+            self._arrays |= {name: untouched(shape, np.float32) for name in ("key_scales", "value_scales")}
 
     def fill_tables(self, layers: IntArray) -> None:
         """Writes the addresses of each layer's storage into its table."""

@@ -19,6 +19,16 @@ def aligned(*shape: int) -> Bytes:
     return raw[start : start + size].reshape(shape)
 
 
+def untouched(shape: tuple[int, ...], type_: type[np.generic]) -> AnyArray:
+    """Zeros whose memory is taken page by page, as it is written.
+
+    `np.zeros` asks for huge pages: the first slot of each layer and head would take 2 MiB at once, and the time to
+    clear them.
+    """
+    size = prod(shape) * np.dtype(type_).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=type_, count=prod(shape)).reshape(shape)
+
+
 def forget(array: AnyArray) -> None:
     """Give back the memory of `array`'s pages if it is a view into a mapped file; they can be read again any time."""
     owner: object = array
