@@ -38,12 +38,16 @@ def measured_by(executor: Executor) -> Mapping[str, Callable[[], float]]:
 
 
 def make_executor(name: str, model: Model, threads: int | None = None) -> Executor:
-    """The executor `name` holding `model`; `auto` takes the fastest that this machine has. Raises RidgewayError."""
+    """The executor `name` holding `model`. Raises RidgewayError.
+
+    `auto` takes the fastest that this machine has, but for weights in float32 the reference: whoever keeps float32 wants
+    float32 throughout, and the CPU executor keeps K/V in fp16.
+    """
     cores = usable_cores()
     if threads is not None and threads < 1:
         raise RidgewayError(f"threads={threads}: expected at least 1")
     if name == "auto":
-        name = "cpu"
+        name = "reference" if model.precision == "F32" else "cpu"
     if name in ("cpu", "torch") and name not in EXECUTORS:
         raise RidgewayError(f"executor {name!r} is not part of this version; it has: {', '.join(EXECUTORS)}")
     if name not in EXECUTORS:
