@@ -40,8 +40,8 @@ def measured_by(executor: Executor) -> Mapping[str, Callable[[], float]]:
 def make_executor(name: str, model: Model, threads: int | None = None) -> Executor:
     """The executor `name` holding `model`. Raises RidgewayError.
 
-    `auto` takes the fastest that this machine has, but for weights in float32 the reference: whoever keeps float32 wants
-    float32 throughout, and the CPU executor keeps K/V in fp16.
+    `auto` takes the fastest that this machine has, but for weights in float32 the reference: whoever keeps it wants
+    it throughout, and the CPU executor keeps K/V in fp16.
     """
     cores = usable_cores()
     if threads is not None and threads < 1:
