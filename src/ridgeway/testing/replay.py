@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ridgeway.core.arrays import ints
+from ridgeway.core.errors import MethodError
 from ridgeway.core.query import Answer
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.sequence import Sequence as Running
@@ -31,10 +32,10 @@ class PricedStreams:
         return self._price(self.certain + drafted)
 
     def fork(self, sequence: Running, model: str | None = None, drafts: int = 1) -> Any:
-        raise NotImplementedError("a replay has no model")
+        raise MethodError("a replay has no model: only drafters without weight streams can be replayed")
 
     def forward(self, views: Any, queries: Any, sublayers: Any = None) -> Any:
-        raise NotImplementedError("a replay has no model")
+        raise MethodError("a replay has no model: only drafters without weight streams can be replayed")
 
 
 @dataclass
