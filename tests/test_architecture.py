@@ -72,3 +72,9 @@ def test_help_loads_nothing_heavy():
         "rich.progress",
         "torch",
     }
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest takes a test file outside a package by its bare name: a second one of that name cannot be collected."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py")]
+    assert sorted(set(names)) == sorted(names)
