@@ -27,7 +27,7 @@ from ridgeway.engine.scheduler import Limits
 from ridgeway.engine.workbench import EngineWorkbench
 from ridgeway.executors.memory import check_room, slots_that_fit
 from ridgeway.executors.registry import make_executor, measured_by
-from ridgeway.methods.registry import check_fit, make_method
+from ridgeway.methods.registry import check_fit, default_method, make_method
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
@@ -189,11 +189,12 @@ class LLM:
         return self.generate(prompts, params, method=method, sampling_params=sampling_params)
 
     def method(self, spec: Method = None) -> DecodingMethod:
-        """The method that `spec` names, ready for this model. Raises MethodError.
+        """The method that `spec` names, ready for this model; None: the model's default. Raises MethodError.
 
         Methods that are named are made once: what their drafters learned serves later requests.
         """
-        named = spec is None or (isinstance(spec, str) and ".py" not in spec)
+        spec = default_method(self.traits) if spec is None else spec
+        named = isinstance(spec, str) and ".py" not in spec
         method = self._methods[spec] if named and spec in self._methods else make_method(spec)
         if id(method) not in self._fitting:
             check_fit(method, self.traits)

@@ -13,7 +13,7 @@ MINE = Path(__file__).parent.parent.parent / "examples" / "my_method.py"
 def test_a_method_is_a_name_an_object_or_a_class():
     one = Autoregressive()
     assert make_method(one) is one
-    assert make_method("ar") == make_method(Autoregressive) == make_method(None) == one
+    assert make_method("ar") == make_method(Autoregressive) == one
 
 
 def test_a_method_of_ones_own_is_named_by_file_and_class_and_takes_options():

@@ -78,7 +78,8 @@ class Session:
         sampling: Mapping[str, Any],
     ) -> None:
         # What is wrong is told before anything is loaded.
-        make_method(method)
+        if method is not None:
+            make_method(method)
         given = {name: value for name, value in sampling.items() if value is not None}
         SamplingParams(**given)
         self.llm = LLM(model, executor=executor, threads=threads)

@@ -16,7 +16,8 @@ def methods(
     from rich.console import Console
     from rich.table import Table
 
-    from ridgeway.methods.registry import DEFAULT, METHODS, options_of
+    from ridgeway.core.traits import ModelTraits
+    from ridgeway.methods.registry import METHODS, default_method, options_of
 
     traits = None
     if model is not None:
@@ -33,10 +34,11 @@ def methods(
         *(["this model"] if traits else []),
     ):
         table.add_column(heading)
+    default = default_method(traits or ModelTraits(vocab_size=1, max_positions=1))  # of a causal model
     for name, method in METHODS.items():
         options = ", ".join(f"{key}={default}" if default else key for key, default in options_of(method).items())
         row = [
-            f"{name} (default)" if name == DEFAULT else name,
+            f"{name} (default)" if name == default else name,
             (getdoc(method) or "").split("\n")[0].rstrip("."),
             method.needs,
             options or "none",

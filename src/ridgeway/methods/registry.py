@@ -23,17 +23,19 @@ from ridgeway.methods.suffix import Suffix
 METHODS: Mapping[str, type[DecodingMethod]] = {
     cls.name: cls for cls in (Autoregressive, Auto, NGram, Suffix, Recycling, Lookahead, SelfSpeculative, Draft)
 }
-DEFAULT = "ar"
 
 
-def make_method(spec: "str | DecodingMethod | type[DecodingMethod] | None") -> DecodingMethod:
+def default_method(traits: ModelTraits) -> str:
+    """What decodes a model of these traits if nobody says otherwise."""
+    return Autoregressive.name
+
+
+def make_method(spec: "str | DecodingMethod | type[DecodingMethod]") -> DecodingMethod:
     """The method that `spec` names; objects and classes are taken as they are. Raises MethodError."""
     if isinstance(spec, DecodingMethod):
         return spec
     if inspect.isclass(spec) and issubclass(spec, DecodingMethod):
         return _build(spec, spec.name, {})
-    if spec is None:
-        return make_method(DEFAULT)
     if not isinstance(spec, str):
         raise MethodError(f"a method is a name or a DecodingMethod, not {type(spec).__name__}")
     head, _, rest = spec.partition(":")
