@@ -18,7 +18,8 @@ class LogitShift(Enum):
 class ModelTraits:
     """vocab_size: ids are below it. attention: what the model was trained to see. max_positions: longest sequence.
 
-    mask_id and block_size: of diffusion models, else None. end_ids: tokens that end an answer.
+    mask_id and block_size: of diffusion models, else None. end_ids: tokens that end an answer. mask_shift: which
+    position the mask rows of a causal model predict (its clean rows predict the next); else `logit_shift` is of all.
     """
 
     vocab_size: int
@@ -28,6 +29,7 @@ class ModelTraits:
     logit_shift: LogitShift = LogitShift.NEXT
     mask_id: int | None = None
     block_size: int | None = None
+    mask_shift: LogitShift = LogitShift.NEXT
 
     @property
     def visibility(self) -> Visibility:

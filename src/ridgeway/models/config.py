@@ -84,6 +84,7 @@ class ModelConfig:
     logit_shift: LogitShift = LogitShift.NEXT
     mask_id: int | None = None
     block_size: int | None = None
+    mask_shift: LogitShift = LogitShift.NEXT
     gated_mlp: bool = True
     experts: Experts | None = None
     latent: LatentAttention | None = None
@@ -102,6 +103,7 @@ class ModelConfig:
             logit_shift=self.logit_shift,
             mask_id=self.mask_id,
             block_size=self.block_size,
+            mask_shift=self.mask_shift,
         )
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
