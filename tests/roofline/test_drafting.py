@@ -4,7 +4,7 @@ import pytest
 
 from ridgeway.models.known import find_outline
 from ridgeway.roofline.decoding import Speculative
-from ridgeway.roofline.drafting import drafting
+from ridgeway.roofline.drafting import drafting, draftings
 from ridgeway.roofline.hardware import machine
 from ridgeway.roofline.predict import Predictor
 from ridgeway.roofline.workload import Workload
@@ -39,3 +39,9 @@ def test_a_weak_draft_is_slower_than_none():
     found = judged(Speculative(4, 0.1, 0.5))
     assert found.speedup < 1
     assert (found.best_length, found.best_speedup) == (0, 1.0)
+
+
+def test_all_lengths_are_judged_by_the_same_best_one():
+    found = draftings(PREDICTOR, Workload(200, 100), Speculative(4, 0.7, 0.05))
+    assert [judged(Speculative(length, 0.7, 0.05)) for length in range(1, 17)] == found
+    assert max(item.speedup for item in found) == found[0].best_speedup

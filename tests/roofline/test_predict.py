@@ -257,3 +257,14 @@ def test_what_would_help_is_ordered_and_computed():
     assert any("at once" in item.text for item in found)
     again = predictor().predict(Workload(concurrency=8)).estimate.total / predictor().predict(Workload()).estimate.total
     assert next(item.gain for item in found if "8 requests" in item.text) == pytest.approx(again)
+
+
+def test_what_a_predictor_kept_of_a_stream_is_what_it_would_count_anew():
+    """Block diffusion asks with trees, speculation with a share: neither may be taken for the other."""
+    used, method = predictor(), BlockDiffusion(block=16)
+    for other in (None, Speculative(15), BlockDiffusion(block=32), MaskedDiffusion()):
+        for batch in (1, 8):
+            used.predict(Workload(128, 128, batch), other)
+    work = Workload(128, 128)
+    assert used.predict(work, method) == predictor().predict(work, method)
+    assert used.predict(work) == predictor().predict(work)

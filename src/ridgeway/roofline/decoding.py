@@ -8,6 +8,7 @@ forward costs is a property of the hardware and what it yields one of the algori
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from math import ceil
 from typing import Any, ClassVar
 
@@ -270,14 +271,19 @@ class BlockDiffusion(Decoding):
             context = workload.prompt + before * block
             denoise = QueryShape(block, context, reads=block, visibility=BIDIRECTIONAL)
             if self.fused_commit:
-                sees = Block(block).matrix(np.arange(2 * block))
-                both = QueryShape(2 * block, max(0, context - block), reads=block, visibility=Tree(sees))
+                both = QueryShape(2 * block, max(0, context - block), reads=block, visibility=_two_blocks(block))
                 first = Stream(both) if before else Stream(denoise)
                 streams = (first, Stream(denoise, times=steps - 1))
             else:
                 commit = QueryShape(block, context, reads=0, visibility=BIDIRECTIONAL)
                 streams = (Stream(denoise, times=steps), Stream(commit))
             yield Round(streams, workload.useful / blocks, blocks / samples)
+
+
+@cache
+def _two_blocks(block: int) -> Tree:
+    """A finished block and the next one: each sees itself, the second one the first as well."""
+    return Tree(Block(block).matrix(np.arange(2 * block)))
 
 
 DECODINGS: dict[str, type[Decoding]] = {

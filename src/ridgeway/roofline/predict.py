@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Self
 
 from ridgeway.core.errors import RequestError
+from ridgeway.core.visibility import Visibility
 from ridgeway.models.config import ModelConfig
 from ridgeway.roofline.capacity import Capacity
 from ridgeway.roofline.cost import CostModel
@@ -24,7 +25,8 @@ from ridgeway.roofline.workload import Workload
 
 
 class Predictor:
-    """Predictions for one model at one precision on one machine; keeps the cost model, so that many are cheap.
+    """Predictions for one model at one precision on one machine; keeps the cost model and what it said of a stream, so
+    that many are cheap. The cost model must not learn meanwhile.
 
     config: the model's. weights: a precision or its name. held_bytes: bytes of each tensor where a file says
     so; None: what the precision takes. engine: a family of `roofline.engines`; empty: what engines reach on the
@@ -73,6 +75,10 @@ class Predictor:
     @property
     def machine(self) -> Machine:
         return self.cost_model.machine
+
+    @cached_property
+    def _seen(self) -> dict[tuple[int, ...], tuple[Visibility, Work]]:
+        return {}
 
     @cached_property
     def _config(self) -> ModelConfig:
@@ -132,18 +138,29 @@ class Predictor:
         )
 
     def _phase(self, streams: Iterable[Stream], requests: int) -> Work:
-        model, total = self.cost_model, Work()
+        total = Work()
         for stream in streams:
             if not stream.times:
                 continue
-            cost = model.count([stream.shape] * requests, stream.sublayers)
-            seconds, low, high = model.estimate(cost)
-            memory, compute = model.likely_memory_seconds(cost), model.compute_seconds(cost)
-            one = Work(1.0, cost, model.floor(cost), memory, compute, model.overhead, seconds, low, high)
-            scaled = one.times(stream.times * stream.share)
+            scaled = self._once(stream, requests).times(stream.times * stream.share)
             # A cheaper stream is still a stream.
             total += Work(stream.times, *(getattr(scaled, name) for name in _AFTER_STREAMS))
         return total
+
+    def _once(self, stream: Stream, requests: int) -> Work:
+        """One such stream of the whole model, or of its sublayers; kept, as tables ask for the same ones often."""
+        shape, known = stream.shape, stream.sublayers is None and stream.shape.follows
+        key = (shape.rows, shape.cached, shape.reads, id(shape.visibility), requests)
+        if known and key in self._seen:
+            return self._seen[key][1]
+        model = self.cost_model
+        cost = model.count([shape] * requests, stream.sublayers)
+        seconds, low, high = model.estimate(cost)
+        memory, compute = model.likely_memory_seconds(cost), model.compute_seconds(cost)
+        one = Work(1.0, cost, model.floor(cost), memory, compute, model.overhead, seconds, low, high)
+        if known:
+            self._seen[key] = shape.visibility, one  # the visibility is kept too, so that its id stays its own
+        return one
 
     def _experts(self, rows: int) -> ExpertsTouched | None:
         experts, skew = self._config.experts, self.cost_model.expert_skew

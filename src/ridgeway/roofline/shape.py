@@ -47,6 +47,11 @@ class QueryShape:
         positions = None if follows else query.positions
         return cls(rows, entry.cached, len(query.read), query.visibility, positions, query.context)
 
+    @property
+    def follows(self) -> bool:
+        """Whether its rows stand right after all that is cached, and see it: counts say everything then."""
+        return self.positions is None and self.context is None
+
     def seen(self, window: int | None = None) -> Seen:
         """What rows see in a layer where they look back `window` positions, their own included; None: all."""
         if window is None:
