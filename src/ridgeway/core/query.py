@@ -7,6 +7,7 @@ that use different methods share one batch.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -219,11 +220,11 @@ class Batch:
     selection: Selection
     sublayers: BoolArray | None = None
 
-    @property
+    @cached_property
     def rows(self) -> int:
         return sum(len(entry.query) for entry in self.entries)
 
-    @property
+    @cached_property
     def reads(self) -> int:
         return sum(len(entry.query.read) for entry in self.entries)
 

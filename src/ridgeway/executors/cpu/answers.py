@@ -14,25 +14,25 @@ from ridgeway.kernels.cpu.layout import HEAD_UNIT, U
 from ridgeway.kernels.cpu.tiles import OUTPUTS
 
 UNIT_TOKENS = HEAD_UNIT * OUTPUTS
+_ONLY_LOGITS = {"logits"}
 
 
 class RowSums:
-    """Rows' best logits and masses, out of `units` (N, units, UNIT_FLOATS).
+    """Rows' best logits and masses, out of `bests` (N, 2) and `units` (N, units, UNIT_FLOATS).
 
     best, best_id: (N,). log_mass: (N,), log of the sum of exp(logit - best). second: (N,) the second best logit.
-    entropy: (N,). All but the first two mean something only if the stream measured.
+    entropy: (N,). All but the first two exist only once `measured`.
     """
 
-    def __init__(self, units: FloatArray) -> None:
-        best = units[:, :, U.best]
-        unit = best.argmax(axis=1)
-        rows = np.arange(len(units))
-        self.best: DoubleArray = best[rows, unit].astype(np.float64)
-        self.best_id: IntArray = ints(unit * UNIT_TOKENS + units[rows, unit, U.place])
-        self._units, self._unit = units, unit
+    def __init__(self, bests: DoubleArray, units: FloatArray) -> None:
+        self.best: DoubleArray = bests[:, 0].copy()
+        self.best_id: IntArray = bests[:, 1].astype(np.int64)
+        self.measured = False
+        self._units = units
 
     def measure(self) -> None:
-        """Computes what needs the masses."""
+        """Computes what needs the masses, which the stream must have measured."""
+        self.measured = True
         units = self._units.astype(np.float64)
         below = units[:, :, U.best] - self.best[:, None]
         share = np.exp(below)
@@ -40,15 +40,17 @@ class RowSums:
         surprise = (share * (units[:, :, U.surprise] + units[:, :, U.mass] * below)).sum(axis=1)
         self.log_mass: DoubleArray = np.log(mass)
         self.entropy: DoubleArray = self.log_mass - surprise / mass
-        rows = np.arange(len(units))
+        rows, unit = np.arange(len(units)), self.best_id // UNIT_TOKENS
         others = units[:, :, U.best].copy()
-        others[rows, self._unit] = units[rows, self._unit, U.second]
+        others[rows, unit] = units[rows, unit, U.second]
         self.second: DoubleArray = others.max(axis=1)
 
 
 def measures_needed(read: Readout) -> bool:
     """Whether masses are needed: for anything but tokens and whole logits."""
-    return bool(read.measures - {"logits"}) or read.top > 0 or bool((read.given >= 0).any())
+    if read.measures and read.measures != _ONLY_LOGITS:
+        return True
+    return read.top > 0 or bool(read.given.max(initial=-1) >= 0)
 
 
 def answer_of(read: Readout, tokens: IntArray, logits: FloatArray, sums: RowSums, rows: slice) -> Answer:
@@ -56,7 +58,7 @@ def answer_of(read: Readout, tokens: IntArray, logits: FloatArray, sums: RowSums
     result: dict[str, Any] = {"tokens": tokens}
     if "logits" in read.measures:
         result["logits"] = logits.copy()
-    if not measures_needed(read):
+    if not sums.measured or not measures_needed(read):
         return Answer(**result)
     best, log_mass = sums.best[rows], sums.log_mass[rows]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray
+from ridgeway.core.arrays import DoubleArray, FloatArray, IntArray
 from ridgeway.executors.cpu.weights import padded
 from ridgeway.kernels.cpu.attention import CHUNK
 from ridgeway.kernels.cpu.lanes import LANES
@@ -31,13 +31,13 @@ def _staggered(floats: int) -> int:
 
 
 class Buffers:
-    """Owns the step table and what it points to. x: (rows, padded hidden). logits, units: see `layout.StepFields`."""
+    """Owns the step table and what it points to. x: (rows, padded hidden). logits, units, bests: see `StepFields`."""
 
     def __init__(self, config: ModelConfig, threads: int, vectors_per_block: int) -> None:
         self._config = config
         self._threads = threads
         self._kept: dict[str, Any] = {}
-        self._lent: dict[int, IntArray] = {}
+        self._tables: dict[int, IntArray] = {}
         self.step: IntArray = np.zeros(STEP_LONGS, dtype=np.int64)
         width = padded(config.head_dim)
         attention = config.heads * config.head_dim
@@ -46,6 +46,7 @@ class Buffers:
         self.logits: FloatArray = np.zeros((0, 0), dtype=np.float32)
         units = -(-padded(config.vocab_size) // (HEAD_UNIT * OUTPUTS))
         self.units: FloatArray = np.zeros((0, units, UNIT_FLOATS), dtype=np.float32)
+        self.bests: DoubleArray = np.zeros((0, 2))
         heads, gates = config.heads * config.head_dim, padded(config.intermediate)
         projections = padded(heads) + 2 * padded(config.kv_heads * config.head_dim)
         step = self.step
@@ -86,14 +87,20 @@ class Buffers:
             shape = (capacity, *self.units.shape[1:])
             self.step[S.units] = self._keep("units", _FLOAT * int(np.prod(shape)))
             self.units = self._kept["units"].view(np.float32).reshape(shape)
+            self.step[S.bests] = self._keep("bests", capacity * 16)
+            self.bests = self._kept["bests"].view(np.float64).reshape(capacity, 2)
         size = partials * _FLOAT * (LANES + self.kv_width)
         if size > len(self._kept.get("partials", ())):
             self.step[S.partials] = self._keep("partials", _grown(size))
 
-    def lend(self, place: int, array: IntArray) -> None:
-        """Puts the address of `array`, which is contiguous, into the step table, and keeps it alive."""
-        self._lent[place] = array
-        self.step[place] = array.__array_interface__["data"][0]
+    def put(self, place: int, table: IntArray) -> None:
+        """Copies a table of the batch to where the step table's entry `place` points; any shape, row by row."""
+        flat = table.reshape(-1)
+        kept = self._tables.get(place)
+        if kept is None or len(kept) < len(flat):
+            kept = self._tables[place] = np.empty(_grown(len(flat)), dtype=np.int64)
+            self.step[place] = kept.ctypes.data
+        kept[: len(flat)] = flat
 
     def _keep(self, name: str, size: int) -> int:
         self._kept[name] = aligned(size)

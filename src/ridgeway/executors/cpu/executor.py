@@ -15,13 +15,13 @@ from ridgeway.core.traits import ModelTraits
 from ridgeway.executors.cpu.answers import RowSums, answer_of, measures_needed
 from ridgeway.executors.cpu.buffers import Buffers
 from ridgeway.executors.cpu.cache import PagedCache
-from ridgeway.executors.cpu.plan import Plan, plan_batch, rows_per_block
+from ridgeway.executors.cpu.plan import Plan, joined, plan_batch, rows_per_block
 from ridgeway.executors.cpu.selecting import Selector
 from ridgeway.executors.cpu.weights import HeldWeights
 from ridgeway.kernels.cpu.ceiling import Int8Ceiling
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import choose_instruction_set
-from ridgeway.kernels.cpu.layout import L, S
+from ridgeway.kernels.cpu.layout import L, R, S
 from ridgeway.kernels.cpu.stream import stream_kernel
 from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team, usable_cores
 from ridgeway.kernels.reference.distribution import with_distributions
@@ -122,7 +122,7 @@ class CpuExecutor:
 
     def _answers(self, batch: Batch) -> tuple[Answer, ...]:
         reads, buffers = batch.reads, self._buffers
-        sums = RowSums(buffers.units[:reads])
+        sums = RowSums(buffers.bests[:reads], buffers.units[:reads])
         if buffers.step[S.measures]:
             sums.measure()
         logits = buffers.logits[:reads, : self.config.vocab_size]
@@ -139,14 +139,14 @@ class CpuExecutor:
         rows, reads = batch.rows, batch.reads
         splits = plan.segments > 1 and len(plan.blocks) * self.config.kv_heads < 4 * self.threads
         buffers.fit(rows, reads, rows * self.config.heads * plan.segments if splits else 0)
-        tokens = np.concatenate([entry.query.tokens for entry in batch.entries])
+        tokens = joined([entry.query.tokens for entry in batch.entries])
         buffers.x[:rows, : self.config.hidden] = self._embed.take(tokens)
-        self._reach(max(int(entry.query.positions.max()) for entry in batch.entries))
-        buffers.lend(S.row_table, plan.rows)
-        buffers.lend(S.block_table, plan.blocks)
-        buffers.lend(S.key_slots, plan.key_slots)
-        buffers.lend(S.key_positions, plan.key_positions)
-        buffers.lend(S.read_rows, _read_rows(batch))
+        self._reach(int(plan.rows[:, R.position].max()))
+        buffers.put(S.row_table, plan.rows)
+        buffers.put(S.block_table, plan.blocks)
+        buffers.put(S.key_slots, plan.key_slots)
+        buffers.put(S.key_positions, plan.key_positions)
+        buffers.put(S.read_rows, _read_rows(batch))
         step[S.first_phase] = self._team.control[TICKET] >> CLAIM_BITS
         step[S.rows], step[S.reads] = rows, reads
         step[S.blocks], step[S.segments], step[S.splits] = len(plan.blocks), plan.segments, splits
@@ -186,4 +186,4 @@ def _read_rows(batch: Batch) -> IntArray:
     for entry in batch.entries:
         rows.append(first + entry.query.read.rows)
         first += len(entry.query)
-    return np.concatenate(rows)
+    return joined(rows)

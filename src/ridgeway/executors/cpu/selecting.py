@@ -35,16 +35,17 @@ class Selector:
     def choose(self, batch: Batch, logits: FloatArray, sums: RowSums) -> IntArray:
         """The token of each read row, (N,). logits: (N, vocabulary) in memory of the stream; unchanged afterwards."""
         selection = batch.selection
-        tokens = sums.best_id.copy()
-        best = sums.best.copy()
+        drawn = np.flatnonzero(selection.sampled & (selection.temperature > 0))
         changes = _changes(batch, logits)
+        if not changes and not len(drawn):
+            return sums.best_id
+        tokens, best = sums.best_id.copy(), sums.best.copy()
         kept = [(row, ids, logits[row, ids].copy()) for row, ids, _ in changes]
         for row, ids, values in changes:
             logits[row, ids] = values
         for row in {row for row, _, _ in changes}:
             tokens[row] = logits[row].argmax()
             best[row] = logits[row, tokens[row]]
-        drawn = np.flatnonzero(selection.sampled & (selection.temperature > 0))
         if len(drawn):
             tokens[drawn] = self._draw(logits, selection, drawn, tokens, best)
         for row, ids, values in kept:

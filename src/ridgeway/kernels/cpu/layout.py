@@ -125,6 +125,7 @@ class StepFields(NamedTuple):
     logits_stride: int
     vocabulary: int
     units: int  # (reads, units of the head, UNIT_FLOATS)
+    bests: int  # (reads, 2) doubles: the best logit and its token
 
 
 M = MatrixFields(*range(MATRIX_LONGS))

@@ -14,11 +14,11 @@ from numba.extending import intrinsic
 from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
 from ridgeway.kernels.cpu.compilation import Compiler, Kernel
 from ridgeway.kernels.cpu.heads import attend, combine, prepare_head
-from ridgeway.kernels.cpu.lanes import LANES, at, floats, load, longs, store
+from ridgeway.kernels.cpu.lanes import LANES, at, doubles, floats, load, longs, store
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, HEAD_UNIT, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
 from ridgeway.kernels.cpu.team import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
-from ridgeway.kernels.cpu.vocabulary import measure_unit
+from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best
 
 
 @intrinsic
@@ -355,8 +355,12 @@ def _weight_stream(control_address: int, step_address: int, member: int, number:
         phase = _head(control, phase, step, member)
     if member > 0:
         leave(control)
-    else:
-        close(control)
+        return
+    close(control)
+    units = (longs(step[S.head])[M.tile_count] + HEAD_UNIT - 1) // HEAD_UNIT
+    for row in range(step[S.reads]):
+        found = floats(step[S.units] + row * units * UNIT_FLOATS * 4)
+        settle_best(found, units, doubles(step[S.bests] + row * 16))
 
 
 def stream_kernel(compiler: Compiler) -> Kernel:

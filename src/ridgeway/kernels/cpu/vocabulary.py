@@ -5,7 +5,8 @@ from numba import njit
 
 from ridgeway.kernels.cpu.activation import ZERO, exponential
 from ridgeway.kernels.cpu.lanes import LANES, broadcast, first_lanes, fma, load, max_lanes, maximum, sum_lanes
-from ridgeway.kernels.cpu.layout import U
+from ridgeway.kernels.cpu.layout import HEAD_UNIT, UNIT_FLOATS, U
+from ridgeway.kernels.cpu.tiles import OUTPUTS
 
 LEAST = np.float32(-np.inf)
 
@@ -44,3 +45,14 @@ def measure_unit(logits, count, measures, found):
     found[U.second] = second
     found[U.mass] = sum_lanes(mass)
     found[U.surprise] = sum_lanes(surprise)
+
+
+@njit(error_model="numpy")
+def settle_best(units, count, best):
+    """Writes the best logit of a row and its token, out of its `count` units, to `best` (2,); ties to the left."""
+    found = 0
+    for unit in range(1, count):
+        if units[unit * UNIT_FLOATS + U.best] > units[found * UNIT_FLOATS + U.best]:
+            found = unit
+    best[0] = units[found * UNIT_FLOATS + U.best]
+    best[1] = found * HEAD_UNIT * OUTPUTS + units[found * UNIT_FLOATS + U.place]
