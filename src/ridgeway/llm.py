@@ -250,12 +250,13 @@ class LLM:
         packed = {name: tensor.nbytes for name, tensor in self.model.tensors.items()}
         return Card(self.report(price), self.cost_model, packed, commands)
 
-    def logits(self, token_ids: Sequence[int], visibility: str = "causal", cached: int = 0) -> FloatArray:
+    def logits(self, token_ids: Sequence[int], visibility: str = "own", cached: int = 0) -> FloatArray:
         """Logits (rows, vocabulary), float32, of one query of `token_ids` after the first `cached` of them.
 
-        The first `cached` tokens go through the K/V cache first. visibility: `causal`, `bidirectional` or `block(B)`.
+        The first `cached` tokens go through the K/V cache first. visibility: `causal`, `bidirectional` or `block(B)`;
+        `own`: as the model was trained.
         """
-        rule = parse_visibility(visibility)
+        rule = self.traits.visibility if visibility == "own" else parse_visibility(visibility)
         token_ids = token_ids_of(token_ids)
         longest = min(self.traits.max_positions, self.engine.capacity)
         if not 0 < len(token_ids) <= longest:

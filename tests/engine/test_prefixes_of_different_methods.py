@@ -1,6 +1,6 @@
 """K/V computed under one visibility never serve a request of another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toy_methods import Denoise, Oracle, Verify
 
@@ -36,6 +36,43 @@ class Nearsighted(Autoregressive):
     def plan(self, sequence, rows, draft):
         query = super().plan(sequence, rows, draft)
         return type(query)(query.tokens, query.positions, read=query.read, context=(Span(0, min(1, sequence.cached)),))
+
+
+@dataclass(frozen=True)
+class InBlocks(Autoregressive):
+    """Reads its prompt in blocks of a size of its own."""
+
+    name = "in-blocks"
+    size: int = 4
+
+    def visibility(self, traits):
+        return Block(self.size)
+
+    def plan(self, sequence, rows, draft):
+        return replace(super().plan(sequence, rows, draft), visibility=Block(self.size))
+
+
+def test_a_page_that_ends_inside_a_block_serves_no_other_request():
+    """Its K/V saw tokens that come after the page."""
+    first, second = [*range(1, 17), *[3] * 30], [*range(1, 17), *[4] * 30]
+    alone = toy_llm(BOTH).generate([second], GREEDY, method=InBlocks(32))[0]
+    llm = toy_llm(BOTH)
+    assert llm.engine.cache.page_size == 16
+    llm.generate([first], GREEDY, method=InBlocks(32))
+    found = llm.generate([second], GREEDY, method=InBlocks(32))[0]
+    assert found.num_cached_tokens == 0
+    assert found.outputs[0].token_ids == alone.outputs[0].token_ids
+    llm.generate([first], GREEDY, method=InBlocks(8))
+    assert llm.generate([second], GREEDY, method=InBlocks(8))[0].num_cached_tokens == 16
+
+
+def test_a_block_that_was_kept_in_two_parts_serves_no_other_request():
+    llm = toy_llm(BOTH, max_rows=6)
+    for _ in range(2):
+        assert llm.generate([PROMPTS[0]], GREEDY, method=InBlocks(4))[0].num_cached_tokens == 0
+    llm = toy_llm(BOTH, max_rows=8)
+    llm.generate([PROMPTS[0]], GREEDY, method=InBlocks(4))
+    assert llm.generate([PROMPTS[0]], GREEDY, method=InBlocks(4))[0].num_cached_tokens == 48
 
 
 def test_all_kinds_of_methods_share_a_batch_and_prefixes_and_each_gets_what_it_gets_alone():

@@ -117,7 +117,7 @@ class DecodingMethod(ABC):
     def refusal(self, traits: ModelTraits) -> str | None:
         """Why this method cannot run a model with these traits, as the end of a sentence; None if it can."""
         if not traits.autoregressive:
-            return f"it needs {self.needs}, and this model's attention is {traits.attention}"
+            return f"it needs {self.needs}, and this model {traits.words}"
         return None
 
     def visibility(self, traits: ModelTraits) -> Visibility:

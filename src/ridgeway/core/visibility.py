@@ -21,6 +21,14 @@ class Visibility(ABC):
     def key(self) -> str:
         """What K/V computed under this rule depend on; part of the prefix cache's key."""
 
+    @property
+    def unit(self) -> int | None:
+        """How many tokens, aligned to absolute positions, K/V depend on at once; None: on all that follow as well.
+
+        A cached prefix may be cut, and serve another request, at multiples of this only.
+        """
+        return 1
+
     @abstractmethod
     def matrix(self, positions: IntArray) -> BoolArray:
         """(R, R) for rows at `positions` (R,): element [i, j] says whether row i sees row j."""
@@ -41,6 +49,7 @@ class Bidirectional(Visibility):
     """A row sees every row."""
 
     key = "bidirectional"
+    unit = None
 
     def matrix(self, positions: IntArray) -> BoolArray:
         return np.ones((len(positions), len(positions)), dtype=np.bool_)
@@ -55,6 +64,10 @@ class Block(Visibility):
     @property
     def key(self) -> str:
         return f"block({self.size})"
+
+    @property
+    def unit(self) -> int:
+        return self.size
 
     def matrix(self, positions: IntArray) -> BoolArray:
         blocks = positions // self.size

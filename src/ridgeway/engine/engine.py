@@ -19,7 +19,6 @@ from ridgeway.core.method import DraftTree
 from ridgeway.core.outputs import Delta, RequestOutput
 from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
-from ridgeway.core.visibility import BIDIRECTIONAL
 from ridgeway.engine.contract import check_query, check_request, checked_tokens
 from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
@@ -355,11 +354,8 @@ class Engine:
             slots = self.cache.slots(running.table, sequence.cached + len(query))
             rows = slots[sequence.cached :]
             self.executor.move(rows[source], rows[:kept])
+        running.shareable &= kept == 0 or self._shareable(running, query)
         sequence.extend(accepted, kept)
-        # Other requests may take these K/V up only if they are what the scope of the table says.
-        running.shareable &= kept == 0 or (
-            query.context is None and query.visibility.key == running.table.scope[0] != BIDIRECTIONAL.key
-        )
         if running.shareable:
             self.cache.remember(running.table, sequence.tokens, sequence.cached)
         running.idle_streams = 0 if accepted or kept else running.idle_streams + 1
@@ -367,6 +363,14 @@ class Engine:
             raise MethodError(
                 f"method {sequence.method.name!r} committed and kept nothing in {_MOST_IDLE_STREAMS} weight streams"
             )
+
+    def _shareable(self, running: Running, query: Query) -> bool:
+        """Whether other requests may take up the kept K/V: if they are what the scope of the table says, and depend on
+        no token that comes after their page. A block that was kept in two parts did not see itself as a whole.
+        """
+        unit = query.visibility.unit
+        whole = unit is not None and self.cache.page_size % unit == 0 and running.sequence.cached % unit == 0
+        return whole and query.context is None and query.visibility.key == running.table.scope[0]
 
     def _leave(self, running: Running) -> None:
         """A sequence ends: its pages go back, here and in draft models."""

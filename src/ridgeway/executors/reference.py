@@ -14,14 +14,16 @@ from ridgeway.core.arrays import BoolArray, FloatArray, IntArray
 from ridgeway.core.query import Batch, Forward
 from ridgeway.core.traits import ModelTraits
 from ridgeway.kernels.reference.attention import attend
-from ridgeway.kernels.reference.layers import linear, rms_norm, rope_angles, rotate, silu
+from ridgeway.kernels.reference.layers import gelu, layer_norm, linear, rms_norm, rope_angles, rotate, silu
 from ridgeway.kernels.reference.selection import answer
 from ridgeway.models.model import Model
 from ridgeway.models.rope import rope_frequencies
 
 
 class ReferenceExecutor:
-    """Runs any model of the Llama family; see `core.executor.Executor` for the contract."""
+    """Runs any model that a `ModelConfig` without experts and latent attention describes; see
+    `core.executor.Executor` for the contract.
+    """
 
     name: ClassVar[str] = "reference"
     arithmetic: ClassVar[str] = "fp32"
@@ -39,6 +41,8 @@ class ReferenceExecutor:
             if name != "embed" or model.config.tied_head
         }
         self._head = self._weights["embed" if model.config.tied_head else "head"]
+        self._normed = rms_norm if model.config.norm == "rms" else layer_norm
+        self._activation = silu if model.config.activation == "silu" else gelu
         self._frequencies = rope_frequencies(model.config)
         self._keys: FloatArray = np.zeros((0,), dtype=np.float32)
         self._values: FloatArray = np.zeros((0,), dtype=np.float32)
@@ -93,7 +97,7 @@ class ReferenceExecutor:
         seen: list[BoolArray],
     ) -> FloatArray:
         config = self.config
-        h = rms_norm(x, self._of(layer, "attn_norm"), config.rms_eps)
+        h = self._norm(x, f"layers.{layer}.attn_norm")
         q = self._project(layer, "q", h).reshape(len(x), config.heads, config.head_dim)
         k = self._project(layer, "k", h).reshape(len(x), config.kv_heads, config.head_dim)
         v = self._project(layer, "v", h).reshape(len(x), config.kv_heads, config.head_dim)
@@ -110,12 +114,15 @@ class ReferenceExecutor:
             self._keys[layer, slots], self._values[layer, slots] = k[rows], v[rows]
             mixed[rows] = attend(q[rows], self._keys[layer], self._values[layer], entry, sees, config.windows[layer])
             start = rows.stop
-        return self._project(layer, "o", mixed.reshape(len(x), -1))
+        return self._scaled(layer, "attn_scale", self._project(layer, "o", mixed.reshape(len(x), -1)))
 
     def _mlp(self, layer: int, x: FloatArray) -> FloatArray:
-        h = rms_norm(x, self._of(layer, "mlp_norm"), self.config.rms_eps)
-        gated = silu(self._project(layer, "gate", h)) * self._project(layer, "up", h)
-        return self._project(layer, "down", gated)
+        h = self._norm(x, f"layers.{layer}.mlp_norm")
+        if self.config.gated_mlp:
+            inner = self._activation(self._project(layer, "gate", h)) * self._project(layer, "up", h)
+        else:
+            inner = self._activation(self._project(layer, "up", h))
+        return self._scaled(layer, "mlp_scale", self._project(layer, "down", inner))
 
     def _logits(self, x: FloatArray, batch: Batch) -> FloatArray:
         """(read rows, vocabulary); rows that nobody reads never meet the head."""
@@ -123,8 +130,15 @@ class ReferenceExecutor:
         for entry in batch.entries:
             read.append(start + entry.query.read.rows)
             start += len(entry.query)
-        final = rms_norm(x[np.concatenate(read)], self._weights["final_norm"], self.config.rms_eps)
-        return linear(final, self._head)
+        final = self._norm(x[np.concatenate(read)], "final_norm")
+        return linear(final, self._head, self._weights.get("head_bias"))
+
+    def _norm(self, x: FloatArray, name: str) -> FloatArray:
+        normed = self._normed(x, self._weights[name], self.config.rms_eps)
+        return normed + self._weights[f"{name}_bias"] if self.config.norm_bias else normed
+
+    def _scaled(self, layer: int, name: str, x: FloatArray) -> FloatArray:
+        return x * self._of(layer, name) if self.config.residual_gates else x
 
     def _project(self, layer: int, name: str, x: FloatArray) -> FloatArray:
         return linear(x, self._of(layer, name), self._weights.get(f"layers.{layer}.{name}_bias"))

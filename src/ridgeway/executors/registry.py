@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ridgeway.core.errors import RidgewayError, did_you_mean
 from ridgeway.core.executor import Executor
+from ridgeway.executors.coverage import missing_in_cpu
 from ridgeway.executors.reference import ReferenceExecutor
 from ridgeway.models.model import Model
 
@@ -40,14 +41,14 @@ def measured_by(executor: Executor) -> Mapping[str, Callable[[], float]]:
 def make_executor(name: str, model: Model, threads: int | None = None) -> Executor:
     """The executor `name` holding `model`. Raises RidgewayError.
 
-    `auto` takes the fastest that this machine has, but for weights in float32 the reference: whoever keeps it wants
-    it throughout, and the CPU executor keeps K/V in fp16.
+    `auto` takes the fastest that runs the model, but for weights in float32 the reference: whoever keeps it wants it
+    throughout, and the CPU executor keeps K/V in fp16.
     """
     cores = usable_cores()
     if threads is not None and threads < 1:
         raise RidgewayError(f"threads={threads}: expected at least 1")
     if name == "auto":
-        name = "reference" if model.precision == "F32" else "cpu"
+        name = "reference" if model.precision == "F32" or missing_in_cpu(model.config) else "cpu"
     if name in ("cpu", "torch") and name not in EXECUTORS:
         raise RidgewayError(f"executor {name!r} is not part of this version; it has: {', '.join(EXECUTORS)}")
     if name not in EXECUTORS:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from ridgeway.core.traits import LogitShift, ModelTraits
+from ridgeway.core.traits import Attention, LogitShift, ModelTraits
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ class ModelConfig:
 
     windows: for each layer how many positions back a row sees, itself included; None: all. rope_scaling: a rule, or
     factors per frequency (head_dim / 2,) as some GGUF files carry them (a frequency is divided by its factor).
-    gated_mlp: three matrices, not two. experts, latent: None but for mixtures of experts and latent attention, whose
-    costs are known though no executor runs them.
+    norm, norm_bias: root mean square or mean and variance (Ba et al. 2016), plus a vector; rms_eps: of either.
+    residual_gates: a vector that what a sublayer adds to the residual is multiplied with. gated_mlp: three matrices,
+    not two. attention to block_size: see `core.traits`. experts, latent: None but for mixtures of experts and latent
+    attention, whose costs are known though no executor runs them.
     """
 
     architecture: str
@@ -77,10 +79,15 @@ class ModelConfig:
     qkv_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
+    head_bias: bool = False
     qk_norm: bool = False
+    norm: Literal["rms", "layer"] = "rms"
+    norm_bias: bool = False
+    residual_gates: bool = False
+    activation: Literal["silu", "gelu"] = "silu"
     windows: tuple[int | None, ...] = field(default=())
     end_ids: tuple[int, ...] = ()
-    attention: Literal["causal", "bidirectional", "block"] = "causal"
+    attention: Attention = "causal"
     logit_shift: LogitShift = LogitShift.NEXT
     mask_id: int | None = None
     block_size: int | None = None
@@ -109,23 +116,34 @@ class ModelConfig:
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every weight tensor by canonical name; matrices are (outputs, inputs).
 
-        Names: `embed`, `final_norm`, `head` (absent when tied), and for layer i `layers.i.` followed by `attn_norm`,
-        `q`, `k`, `v`, `o`, `q_bias`, `k_bias`, `v_bias`, `o_bias`, `q_norm`, `k_norm`, `mlp_norm`, `gate`, `up`,
-        `down`, `gate_bias`, `up_bias`, `down_bias`. Mixtures of experts: `router`, `expert_gate`, `expert_up`,
-        `expert_down` (experts, outputs, inputs), `shared_gate`, `shared_up`, `shared_down`. Latent attention: `q_a`,
-        `q_a_norm`, `q_b` (or `q`), `kv_a`, `kv_a_norm`, `kv_b`, `o`.
+        Names: `embed`, `final_norm`, `head` (absent when tied), `final_norm_bias`, `head_bias`, and for layer i
+        `layers.i.` followed by `attn_norm`, `attn_norm_bias`, `q`, `k`, `v`, `o`, `q_bias`, `k_bias`, `v_bias`,
+        `o_bias`, `q_norm`, `k_norm`, `attn_scale`, `mlp_norm`, `mlp_norm_bias`, `gate`, `up`, `down`, `gate_bias`,
+        `up_bias`, `down_bias`, `mlp_scale` (this and `attn_scale` are the residual gates). Mixtures of experts:
+        `router`, `expert_gate`, `expert_up`, `expert_down` (experts, outputs, inputs), `shared_gate`, `shared_up`,
+        `shared_down`. Latent attention: `q_a`, `q_a_norm`, `q_b` (or `q`), `kv_a`, `kv_a_norm`, `kv_b`, `o`.
         """
         d = self.hidden
         shapes: dict[str, tuple[int, ...]] = {"embed": (self.vocab_size, d)}
         attention, plain = self._attention_shapes(), self._mlp_shapes()
         mixture = plain if self.experts is None else self._expert_shapes(self.experts)
+        if self.norm_bias:
+            attention |= {"attn_norm_bias": (d,)}
+            plain, mixture = (mlp | {"mlp_norm_bias": (d,)} for mlp in (plain, mixture))
+        if self.residual_gates:
+            attention |= {"attn_scale": (d,)}
+            plain, mixture = (mlp | {"mlp_scale": (d,)} for mlp in (plain, mixture))
         first = self.experts.first if self.experts is not None else 0
         for i in range(self.layers):
             layer = attention | (plain if i < first else mixture)
             shapes |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
         shapes["final_norm"] = (d,)
+        if self.norm_bias:
+            shapes["final_norm_bias"] = (d,)
         if not self.tied_head:
             shapes["head"] = (self.vocab_size, d)
+        if self.head_bias:
+            shapes["head_bias"] = (self.vocab_size,)
         return shapes
 
     @property

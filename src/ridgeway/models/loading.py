@@ -107,6 +107,7 @@ def load_folder(folder: Path) -> Model:
     generation_path = folder / "generation_config.json"
     generation = Fields(generation_path, read_json(generation_path) if generation_path.is_file() else {})
     ends = generation.ids("eos_token_id", config.vocab_size) + fields.ids("eos_token_id", config.vocab_size)
+    ends += config.end_ids  # what the architecture knows besides
     tensors = _bind(folder, config, architecture, architecture.hf_names, SafetensorsFolder(folder))
     return Model(
         name=folder.resolve().name,

@@ -45,6 +45,7 @@ __all__ = ["Bound", "Cost", "CostModel", "Estimate", "Exceeded", "QueryShape"]
 
 _ATTENTION = (
     *("attn_norm", "q", "k", "v", "o", "q_bias", "k_bias", "v_bias", "o_bias", "q_norm", "k_norm"),
+    *("attn_norm_bias", "attn_scale"),
     *("q_a", "q_a_norm", "q_b", "kv_a", "kv_a_norm", "kv_b"),
 )
 _FEW, _MANY = 64, 512  # rows of a stream up to which products are slow, and from which on they are fast
@@ -107,8 +108,8 @@ class CostModel:
                 self._layer_bytes[place] += held_bytes[name]
                 self._layer_flops[place] += 2 * shape[0] * shape[1] if len(shape) == 2 else 0
         self._embed_row_bytes = held_bytes["embed"] // config.vocab_size
-        self._norm_bytes = held_bytes["final_norm"]
-        self._head_bytes = held_bytes.get("head", held_bytes["embed"])
+        beyond = [name for name in shapes if not name.startswith("layers.") and name not in ("embed", "head")]
+        self._head_bytes = held_bytes.get("head", held_bytes["embed"]) + sum(held_bytes[name] for name in beyond)
         self._head_is_embedding = "head" not in held_bytes
         self.slot_bytes = slot_elements(config) * kv_itemsize
 
@@ -201,7 +202,7 @@ class CostModel:
                 seen = shape.seen(window)
                 kv_read += times * layers * seen.keys * self.slot_bytes
                 attention += times * layers * attention_flops(config, shape, seen)
-        weights = int(self._layer_bytes[runs].sum()) + (self._norm_bytes + self._head_bytes if reads else 0)
+        weights = int(self._layer_bytes[runs].sum()) + (self._head_bytes if reads else 0)
         if not (reads and self._head_is_embedding):
             weights += rows * self._embed_row_bytes
         spread = 0

@@ -10,8 +10,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ridgeway.core.arrays import FloatArray, IntArray
+from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
+from ridgeway.executors.coverage import missing_in_cpu
 from ridgeway.executors.cpu.answers import RowSums, answer_of, measures_needed
 from ridgeway.executors.cpu.buffers import Buffers
 from ridgeway.executors.cpu.cache import PagedCache
@@ -34,7 +36,7 @@ _RUNS = [L.runs_attention, L.runs_mlp]
 
 
 class CpuExecutor:
-    """Runs any model of the Llama family; see `core.executor.Executor` for the contract.
+    """Runs any model of the Llama family (see `executors.coverage`); see `core.executor.Executor` for the contract.
 
     threads: None: as many as this process may use physical cores. isa: name of an instruction set, None: the best.
     kv: how K/V are stored. quant: the format into which matrices of floats are quantized as they are loaded, one of
@@ -57,6 +59,10 @@ class CpuExecutor:
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config = model.config
+        if (missing := missing_in_cpu(config)) is not None:
+            raise ModelError(
+                model.source or model.name, f"has {missing}, which the cpu executor lacks: use the reference executor"
+            )
         self.isa = choose_instruction_set(isa)
         self.threads = threads or usable_cores()
         self._compiler = compiler = Compiler(folder or cache_folder("kernels"), progress)

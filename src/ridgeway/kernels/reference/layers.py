@@ -23,11 +23,25 @@ def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
     return normed
 
 
+def layer_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
+    """Norm by mean and variance over the last axis (Ba et al. 2016, eq. 4)."""
+    centred: FloatArray = x - np.mean(x, axis=-1, keepdims=True, dtype=np.float32)
+    return rms_norm(centred, weight, eps)
+
+
 def silu(x: FloatArray) -> FloatArray:
     """x times its logistic function, without overflow for very negative x."""
     half = np.float32(0.5)
     gated: FloatArray = x * (half * (np.tanh(half * x) + np.float32(1.0)))
     return gated
+
+
+def gelu(x: FloatArray) -> FloatArray:
+    """The Gaussian error linear unit in its tanh form (Hendrycks and Gimpel 2016, section 2)."""
+    half, one, cubic, slope = (np.float32(value) for value in (0.5, 1.0, 0.044715, (2 / np.pi) ** 0.5))
+    inner: FloatArray = slope * (x + cubic * (x * x * x))
+    activated: FloatArray = x * (half * (np.tanh(inner) + one))
+    return activated
 
 
 def rope_angles(positions: IntArray, frequencies: DoubleArray) -> tuple[FloatArray, FloatArray]:

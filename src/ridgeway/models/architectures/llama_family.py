@@ -85,7 +85,7 @@ def hf_config(fields: Fields, name: str, *, head_dim: int | None = None, **switc
         )
     hidden, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
     if "head_dim" not in fields and head_dim is None:
-        head_dim = _divided(fields, "hidden_size", hidden, "num_attention_heads", heads)
+        head_dim = divided(fields, "hidden_size", hidden, "num_attention_heads", heads)
     max_positions = fields.integer("max_position_embeddings")
     theta, scaling = _hf_rope(fields, max_positions)
     config = ModelConfig(
@@ -104,7 +104,7 @@ def hf_config(fields: Fields, name: str, *, head_dim: int | None = None, **switc
         tied_head=fields.flag("tie_word_embeddings", False),
         **switches,
     )
-    _check_heads(fields, config)
+    check_heads(fields, config)
     return config
 
 
@@ -175,7 +175,7 @@ def gguf_config(fields: Fields, tensors: TensorSource, *, qkv_bias: bool = False
     if f"{name}.attention.key_length" in fields:
         head_dim = fields.integer(f"{name}.attention.key_length")
     else:
-        head_dim = _divided(fields, f"{name}.embedding_length", hidden, f"{name}.attention.head_count", heads)
+        head_dim = divided(fields, f"{name}.embedding_length", hidden, f"{name}.attention.head_count", heads)
     for other in ("attention.value_length", "rope.dimension_count"):
         if fields.integer(f"{name}.{other}", head_dim) != head_dim:
             raise fields.wrong(f"{name}.{other}", f"{head_dim}, the size of a head")
@@ -204,7 +204,7 @@ def gguf_config(fields: Fields, tensors: TensorSource, *, qkv_bias: bool = False
         qk_norm=qk_norm,
         windows=(window or None,) * layers,
     )
-    _check_heads(fields, config)
+    check_heads(fields, config)
     return config
 
 
@@ -227,13 +227,15 @@ def _gguf_rope_factors(fields: Fields, name: str, tensors: TensorSource, head_di
     return tuple(float(factor) for factor in factors)
 
 
-def _divided(fields: Fields, whole: str, size: int, parts: str, count: int) -> int:
+def divided(fields: Fields, whole: str, size: int, parts: str, count: int) -> int:
+    """`size / count`. Raises ModelError that names both fields if it is no whole number."""
     if size % count:
         raise ModelError(fields.source, f"{whole} is {size}; expected a multiple of {parts}, {count}")
     return size // count
 
 
-def _check_heads(fields: Fields, config: ModelConfig) -> None:
+def check_heads(fields: Fields, config: ModelConfig) -> None:
+    """Raise ModelError if the heads do not share keys and values evenly, or cannot be rotated as pairs."""
     if config.heads % config.kv_heads:
         raise ModelError(
             fields.source,
