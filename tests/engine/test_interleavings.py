@@ -33,6 +33,7 @@ class Fixed(Oracle):
 
 METHODS = {"ar": Autoregressive(), "verify": Verify(Fixed({}), depth=3), "denoise": Denoise()}
 NAMED = ["ngram", "suffix:remembered=50", "recycling", "lookahead:window=2", "auto", "draft:model=small", "skips"]
+NAMED += ["verified-diffusion:mask_id=60,layout=quadratic", "verified-diffusion:mask_id=60,block=2"]
 METHODS |= {name: make_method(name) for name in NAMED if name != "skips"}
 METHODS["skips"] = SelfSpeculative(depth=2)  # half of the second layer, without a search
 METHODS["skips"].drafter.use(SkipSet(np.array([[True, True], [True, False]]), 0.5, 1.0, 2))

@@ -12,7 +12,9 @@ import pytest
 from ridgeway import LLM, SamplingParams
 from ridgeway.executors.registry import EXECUTORS
 
+UNUSED = 5  # a token that no text of SmolLM2 holds: it serves as a mask that the model was never trained to read
 METHODS = ["ngram", "suffix", "recycling", "lookahead", "self-speculative:trials=8", "auto"]
+METHODS += [f"verified-diffusion:mask_id={UNUSED},layout={layout}" for layout in ("linear", "quadratic", "pruned")]
 ASKED = (
     "Explain {} to a child.",
     "Write a short poem about {}.",
@@ -83,3 +85,9 @@ def test_a_hundred_answers_by_all_methods_in_one_batch_are_plain_decodings():
 @pytest.mark.parametrize("method", METHODS)
 def test_the_reference_executor_agrees(method):
     assert not differing(llm_of("reference"), 5, 32, method)
+
+
+@pytest.mark.skipif("cpu" not in EXECUTORS, reason="the fast executor is not part of this version")
+@pytest.mark.parametrize("layout", ["linear", "quadratic"])
+def test_mask_rows_change_no_token_of_a_real_model(layout):
+    assert not differing(llm_of("cpu"), 4, 16, f"verified-diffusion:mask_id={UNUSED},block=3,layout={layout}")

@@ -18,6 +18,7 @@ from ridgeway.testing.replay import replay
 DRAWN = SamplingParams(temperature=0.8, seed=5, max_tokens=30)
 PROMPTS = [[3, 1, 4, 1, 5], [9, 2, 6] * 5, [8]]
 METHODS = ["ngram", "suffix", "recycling", "lookahead", "auto", "self-speculative:trials=3", "draft:model=small"]
+METHODS += [f"verified-diffusion:mask_id=60,layout={layout}" for layout in ("linear", "quadratic", "pruned")]
 
 
 @pytest.fixture(autouse=True)
@@ -169,8 +170,8 @@ def test_the_context_limit_is_reached_and_not_exceeded(method):
 
 def test_methods_of_all_kinds_share_one_batch():
     llm = llm_of()
-    plain = llm.generate(PROMPTS * 3, DRAWN, method="ar")
-    found = llm.generate(PROMPTS * 3, DRAWN, method=["ar", *METHODS, "auto"])
+    plain = llm.generate(PROMPTS * 4, DRAWN, method="ar")
+    found = llm.generate(PROMPTS * 4, DRAWN, method=["ar", *METHODS, "auto"])
     assert [o.outputs[0].token_ids for o in found] == [o.outputs[0].token_ids for o in plain]
 
 

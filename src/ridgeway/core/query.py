@@ -90,7 +90,8 @@ class Query:
 
     tokens, positions: (R,). visibility: which rows of the query a row sees. context: cached slots that all rows see;
     None: the whole cached prefix. parent: (R,) the row before this one in its path, -1 for the last committed token:
-    the history that penalties and stops look at. read: what is read out.
+    the history that penalties and stops look at. read: what is read out. masked: (R,) rows whose token stands for one
+    that is not known, and is in no history; None: none.
     """
 
     tokens: IntArray
@@ -99,6 +100,7 @@ class Query:
     read: Readout = NOTHING
     parent: IntArray = field(default_factory=lambda: NO_INTS)
     context: tuple[Span, ...] | None = None
+    masked: BoolArray | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.tokens)

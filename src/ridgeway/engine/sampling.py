@@ -97,12 +97,13 @@ def _adjustment(sequence: Sequence, query: Query, row: int, position: int) -> Ad
 
 
 def _history(sequence: Sequence, query: Query, row: int, position: int) -> list[int]:
-    """The tokens before `position` on the path of `row`: committed ones, then drafted ones."""
+    """The known tokens before `position` on the path of `row`: committed ones, then drafted ones."""
     if position <= sequence.committed:
         return sequence.tokens[:position]
     drafted = []
     while row >= 0:
-        if sequence.committed <= query.positions[row] < position:
+        known = query.masked is None or not query.masked[row]
+        if known and sequence.committed <= query.positions[row] < position:
             drafted.append(int(query.tokens[row]))
         row = int(query.parent[row])
     return sequence.tokens + drafted[::-1]

@@ -30,7 +30,7 @@ from ridgeway.core.query import Answer, Commit, Query, Readout
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.visibility import Tree
 from ridgeway.methods.trie import Trie
-from ridgeway.methods.verify import PREFILL, accepted_path, fitting, record, room
+from ridgeway.methods.verify import PREFILL, fitting, room, verified
 
 
 @dataclass
@@ -120,12 +120,9 @@ class Lookahead(DecodingMethod):
             return Commit(NO_INTS, np.arange(len(query)))
         futures = sequence.state
         drawn = len(query.read) - futures.columns
-        rows = query.read.rows[:drawn]  # the newest token, then the guesses
-        path = accepted_path(query, rows, answer.tokens)
-        record(sequence, query, rows, len(path) - 1)
         if futures.columns:
             self.advance(futures, [int(token) for token in answer.tokens[drawn:]])
-        return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
+        return verified(sequence, query, answer, query.read.rows[:drawn])  # the newest token, then the guesses
 
     def guessed(self, sequence: Sequence, nodes: int) -> DraftTree:
         """N-grams of the pool that begin with the newest token, as a tree; the newest n-grams come first."""

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from ridgeway.core.errors import MethodError, did_you_mean
 from ridgeway.core.method import DecodingMethod
@@ -19,9 +19,21 @@ from ridgeway.methods.ngram import NGram
 from ridgeway.methods.recycling import Recycling
 from ridgeway.methods.self_speculative import SelfSpeculative
 from ridgeway.methods.suffix import Suffix
+from ridgeway.methods.verified_diffusion import VerifiedDiffusion
 
 METHODS: Mapping[str, type[DecodingMethod]] = {
-    cls.name: cls for cls in (Autoregressive, Auto, NGram, Suffix, Recycling, Lookahead, SelfSpeculative, Draft)
+    cls.name: cls
+    for cls in (
+        Autoregressive,
+        Auto,
+        NGram,
+        Suffix,
+        Recycling,
+        Lookahead,
+        SelfSpeculative,
+        Draft,
+        VerifiedDiffusion,
+    )
 }
 
 
@@ -54,7 +66,7 @@ def options_of(method: type[DecodingMethod]) -> dict[str, str]:
     """Each option of a method with its default, as text."""
     options = {}
     for name, parameter in inspect.signature(method).parameters.items():
-        options[name] = "" if parameter.default is inspect.Parameter.empty else str(parameter.default)
+        options[name] = "" if parameter.default in (inspect.Parameter.empty, None) else str(parameter.default)
     return options
 
 
@@ -92,6 +104,7 @@ def _build(method: type[DecodingMethod], name: str, options: dict[str, str]) -> 
 
 
 def _convert(method: str, key: str, text: str, kind: Any) -> Any:
+    kind = next(iter(set(get_args(kind)) & {bool, int, float}), kind)  # of an option that may be left out
     if kind is bool:
         if text.lower() in ("true", "yes", "1", "on"):
             return True

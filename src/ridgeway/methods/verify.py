@@ -81,10 +81,8 @@ class Speculative(DecodingMethod):
     def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
         if not len(query.read):
             return Commit(NO_INTS, np.arange(len(query)))
-        rows = query.read.rows  # the newest committed token, then the drafts
-        path = accepted_path(query, rows, answer.tokens)
-        record(sequence, query, rows, len(path) - 1)
-        return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
+        # The newest committed token, then the drafts.
+        return verified(sequence, query, answer, query.read.rows)
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,16 @@ def fitting(sequence: Sequence, tree: DraftTree, nodes: int) -> DraftTree:
     if len(tree) > room(sequence):
         fits &= tree.depth <= room(sequence)
     return (tree if fits.all() else tree.only(fits)).likeliest(nodes)
+
+
+def verified(sequence: Sequence, query: Query, answer: Answer, rows: IntArray) -> Commit:
+    """What is committed and kept of verified drafts; they are counted.
+
+    rows: the first rows that were read: the newest committed token's, then the drafts'.
+    """
+    path = accepted_path(query, rows, answer.tokens)
+    record(sequence, query, rows, len(path) - 1)
+    return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
 
 
 def accepted_path(query: Query, rows: IntArray, drawn: IntArray) -> IntArray:
