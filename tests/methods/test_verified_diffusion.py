@@ -1,5 +1,8 @@
 """Mask rows make drafts in the stream that verifies the last ones; the text stays plain decoding's."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -225,6 +228,23 @@ def test_tokens_per_forward_equal_the_formulas(acceptance, block):
     assert tokens / streams == pytest.approx(1 + expected, rel=0.04)
     tokens, streams, _ = coin_run(f"verified-diffusion:block={block},layout=linear", acceptance)
     assert tokens / streams == pytest.approx((1 + expected + 1 - p) / (2 - p), rel=0.04)
+
+
+def test_the_table_in_the_docs_follows_from_the_formulas():
+    text = (Path(__file__).parent.parent.parent / "docs" / "methods.md").read_text()
+    lines = re.findall(r"\| (0\.\d) \| (linear|quadratic), (\d) \|(.*)\|", text)
+    assert len(lines) == 12
+    for acceptance, layout, drafts, numbers in lines:
+        a, k = float(acceptance), int(drafts)
+        expected, p = sum(a**depth for depth in range(1, k + 1)), a**k
+        if layout == "linear":
+            tokens, rows = (2 + expected - p) / (2 - p), ((2 * k + 1) + (1 - p) * (k + 1)) / (2 - p)
+        else:
+            tokens, rows = 1 + expected, (k + 1) ** 2
+        speeds = [tokens / (1 + share * (rows - 1)) for share in (0.003, 0.05, 0.2)]
+        written = [float(number) for number in numbers.split("|")]
+        assert written.pop(1) == pytest.approx(rows, abs=0.051)
+        assert written == pytest.approx([tokens, *speeds], abs=0.0051)
 
 
 def test_where_rows_are_free_the_pruned_layout_has_all_of_them():
