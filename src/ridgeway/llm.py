@@ -26,7 +26,7 @@ from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
 from ridgeway.engine.workbench import EngineWorkbench
 from ridgeway.executors.memory import check_room, slots_that_fit
-from ridgeway.executors.registry import make_executor, measured_by
+from ridgeway.executors.registry import Storage, make_executor, measured_by
 from ridgeway.methods.registry import check_fit, default_method, make_method
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
@@ -71,6 +71,8 @@ class LLM:
     model: a name (`smollm2-135m`), a folder, a `.gguf` file, a hub id, or a loaded `Model`.
     executor: `auto`, or one of `executors.registry.EXECUTORS`. threads: at most the cores this process may use; None:
     what suits the executor.
+    quant: the format into which weights in floats are quantized as they are loaded, `q8_0` or `q4_0`. kv_cache: `fp16`
+    or `int8` keys and values; None: what suits the executor.
     slots: how many tokens' K/V fit; None: as many as a share of the free memory holds, 64 contexts at most.
     machine: whose ceilings judge the runs; None: this one's, measured once and remembered.
     max_rows, max_sequences: of one weight stream. prefix_caching: reuse K/V of equal beginnings of prompts.
@@ -84,6 +86,8 @@ class LLM:
         *,
         executor: str = "auto",
         threads: int | None = None,
+        quant: str | None = None,
+        kv_cache: str | None = None,
         slots: int | None = None,
         machine: Machine | str | None = None,
         max_rows: int = 512,
@@ -92,8 +96,10 @@ class LLM:
         progress: bool = True,
     ) -> None:
         expect_whole(max_rows=max_rows, max_sequences=max_sequences, slots=slots, threads=threads)
+        storage = Storage(quant, kv_cache)
         self.model = model if isinstance(model, Model) else load_model(model, progress=progress)
-        self.executor = make_executor(executor, self.model, threads)
+        self.executor = make_executor(executor, self.model, threads, storage)
+        self._quant = quant
         if machine is None:
             machine = this_machine(progress=progress, contributions=measured_by(self.executor))
         self.machine = machine_named(machine) if isinstance(machine, str) else machine
@@ -118,8 +124,8 @@ class LLM:
     @property
     def title(self) -> str:
         """The model's name and precision, for people."""
-        named = self.model.precision in self.model.name
-        return self.model.name if named else f"{self.model.name} {self.model.precision}"
+        precision = self._quant.upper() if self._quant is not None else self.model.precision
+        return self.model.name if precision in self.model.name else f"{self.model.name} {precision}"
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -86,7 +86,7 @@ def test_the_roof_for_others_is_that_of_the_packed_file_read_once_a_step():
 def test_the_pool_holds_the_largest_batch_at_once():
     workload = Workload("toy", ((1,) * 30, (2,) * 10), ("", ""))
     model = toy_llm().model
-    llm = bench_llm(model, Plan(workload, (1, 5), 20, 1), "reference", 1)
+    llm = bench_llm(model, Plan(workload, (1, 5), 20, 1), executor="reference", threads=1)
     llm.machine = llm.cost_model.machine
     timeline = OwnMethod(llm, "ar").measure([(1,) * 30] * 5, 20)
     assert timeline.wrong_count(20) is None

@@ -1,6 +1,7 @@
 """Everything that a bench needs, made ready from what the command line names; what cannot work is told here."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ridgeway.bench.contenders import Contender, OwnMethod
 from ridgeway.bench.peers import peer_named, thread_counts
@@ -33,13 +34,15 @@ def load_workload(
     return model, workload
 
 
-def bench_llm(model: Model, plan: Plan, executor: str, threads: int | None) -> LLM:
-    """An `LLM` without prefix cache and with room for the largest batch, all of which is decoded at once."""
+def bench_llm(model: Model, plan: Plan, **loading: Any) -> LLM:
+    """An `LLM` without prefix cache and with room for the largest batch, all of which is decoded at once.
+
+    loading: executor, threads and how weights and K/V are stored; see `LLM`.
+    """
     largest = max(plan.batches)
     return LLM(
         model,
-        executor=executor,
-        threads=threads,
+        **loading,
         slots=largest * (plan.workload.longest + plan.max_tokens + _SPARE_SLOTS),
         max_rows=max(_MAX_ROWS, largest),
         max_sequences=max(_MAX_SEQUENCES, largest),

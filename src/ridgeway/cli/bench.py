@@ -36,6 +36,8 @@ def bench(
     raw: options.Raw = False,
     executor: options.Executor = "auto",
     threads: options.Threads = None,
+    quant: options.Quant = None,
+    kv_cache: options.KvCache = None,
     json: Annotated[
         str | None,
         typer.Option("--json", help="Write everything as one line of JSON to this file; `-`: last on standard output."),
@@ -73,7 +75,7 @@ def bench(
 
     loaded, workload = load_workload(model, prompts or DEFAULT_NAME, lines, max_tokens, raw)
     plan = Plan(workload, batches, max_tokens, repeats)
-    llm = bench_llm(loaded, plan, executor, threads)
+    llm = bench_llm(loaded, plan, executor=executor, threads=threads, quant=quant, kv_cache=kv_cache)
     contenders = contenders_of(llm, plan, specs, peers, threads)
     screen = Console(stderr=True, highlight=False)
     try:

@@ -16,13 +16,15 @@ def chat(
     seed: options.Seed = 0,
     executor: options.Executor = "auto",
     threads: options.Threads = None,
+    quant: options.Quant = None,
+    kv_cache: options.KvCache = None,
     system: str = typer.Option("", "--system", help="What the model is told before the conversation begins."),
 ) -> None:
     """Talk with a model. Earlier turns are remembered, their K/V reused. Ctrl-D or /exit ends, /reset forgets."""
     from ridgeway.cli.generation import Session, one_line, say
 
     sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
-    session = Session(model, executor, threads, method, sampling)
+    session = Session(model, method, sampling, executor=executor, threads=threads, quant=quant, kv_cache=kv_cache)
     opening = [{"role": "system", "content": system}] if system else []
     messages = list(opening)
     say(f"{session.llm.model.name}: /reset forgets the conversation, /exit or Ctrl-D ends it")

@@ -72,17 +72,17 @@ class Session:
     def __init__(
         self,
         model: str,
-        executor: str,
-        threads: int | None,
         method: str | None,
         sampling: Mapping[str, Any],
+        **loading: Any,
     ) -> None:
+        """loading: executor, threads and how weights and K/V are stored; see `LLM`."""
         # What is wrong is told before anything is loaded.
         if method is not None:
             make_method(method)
         given = {name: value for name, value in sampling.items() if value is not None}
         SamplingParams(**given)
-        self.llm = LLM(model, executor=executor, threads=threads)
+        self.llm = LLM(model, **loading)
         self.method = self.llm.method(method)
         self.params = self.llm.default_sampling_params(**given)
 

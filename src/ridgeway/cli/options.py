@@ -35,6 +35,13 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", help="Threads that compute; by default what suits the executor."),
 ]
+Quant = Annotated[
+    str | None,
+    typer.Option("--quant", help="Quantize weights in floats as they are loaded: q8_0 or q4_0."),
+]
+KvCache = Annotated[
+    str | None, typer.Option("--kv-cache", help="Keep keys and values as fp16 or int8; int8 halves their memory.")
+]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")]
 Temperature = Annotated[
     float | None,

@@ -24,6 +24,8 @@ def run(
     price: options.Price = None,
     executor: options.Executor = "auto",
     threads: options.Threads = None,
+    quant: options.Quant = None,
+    kv_cache: options.KvCache = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what the method chose on the way, and why.")] = False,
     json: Annotated[
         str | None,
@@ -35,7 +37,7 @@ def run(
 
     target = json_target(json)
     sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
-    session = Session(model, executor, threads, method, sampling)
+    session = Session(model, method, sampling, executor=executor, threads=threads, quant=quant, kv_cache=kv_cache)
     text = _prompt(prompt)
     params = session.params
     how = "greedy" if params.temperature == 0 else f"seed {params.seed}, temperature {params.temperature:g}"
