@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from ridgeway.cli import bench, chat, machine, methods, roof, run
+from ridgeway.cli import bench, chat, lab, machine, methods, roof, run
 from ridgeway.core.errors import RidgewayError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("run")(run.run)
 app.command("chat")(chat.chat)
 app.command("bench")(bench.bench)
 app.command("roof")(roof.roof)
+app.command("lab")(lab.lab)
 app.command("machine")(machine.machine)
 app.command("methods")(methods.methods)
 

@@ -90,13 +90,13 @@ class Predictor:
         model = self.cost_model
         shape = method.prefill(workload, self._config)
         one = Work() if shape is None else self._phase([Stream(shape)], 1)
-        decode, tokens, rows, passes = Work(), 0.0, 0.0, 0.0
+        decode, tokens, rows, passes, widest = Work(), 0.0, 0.0, 0.0, 1
         for part in method.rounds(workload, self._config):
             decode += self._phase(part.streams, workload.concurrency).times(part.times)
             tokens += part.tokens * part.times
             passes += part.times * sum(stream.times for stream in part.streams if stream.is_whole)
             rows += part.times * sum(stream.times * stream.shape.rows for stream in part.streams)
-        widest = max((part.streams[-1].shape.rows for part in method.rounds(workload, self._config)), default=1)
+            widest = max(widest, part.streams[-1].shape.rows)
         return Prediction(
             model=self.model,
             machine=self.machine.name,
@@ -142,9 +142,8 @@ class Predictor:
         for stream in streams:
             if not stream.times:
                 continue
-            scaled = self._once(stream, requests).times(stream.times * stream.share)
             # A cheaper stream is still a stream.
-            total += Work(stream.times, *(getattr(scaled, name) for name in _AFTER_STREAMS))
+            total += self._once(stream, requests).times(stream.times * stream.share, streams=stream.times)
         return total
 
     def _once(self, stream: Stream, requests: int) -> Work:
@@ -168,6 +167,3 @@ class Predictor:
             return None
         uniform = distinct_experts(experts, rows, 0.0)
         return ExpertsTouched(experts.count, experts.active, uniform, distinct_experts(experts, rows, skew), skew)
-
-
-_AFTER_STREAMS = ("cost", "floor", "memory", "compute", "overhead", "seconds", "low", "high")

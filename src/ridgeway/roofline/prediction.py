@@ -27,15 +27,28 @@ class Work:
         return Work(
             self.streams + other.streams,
             self.cost + other.cost,
-            *(
-                getattr(self, name) + getattr(other, name)
-                for name in ("floor", "memory", "compute", "overhead", "seconds", "low", "high")
-            ),
+            self.floor + other.floor,
+            self.memory + other.memory,
+            self.compute + other.compute,
+            self.overhead + other.overhead,
+            self.seconds + other.seconds,
+            self.low + other.low,
+            self.high + other.high,
         )
 
-    def times(self, factor: float) -> "Work":
-        rest = (self.floor, self.memory, self.compute, self.overhead, self.seconds, self.low, self.high)
-        return Work(self.streams * factor, self.cost.times(factor), *(value * factor for value in rest))
+    def times(self, factor: float, streams: float | None = None) -> "Work":
+        """As much of it. streams: how many it then counts as; None: as many times as the rest."""
+        return Work(
+            self.streams * factor if streams is None else streams,
+            self.cost.times(factor),
+            self.floor * factor,
+            self.memory * factor,
+            self.compute * factor,
+            self.overhead * factor,
+            self.seconds * factor,
+            self.low * factor,
+            self.high * factor,
+        )
 
     @property
     def bound(self) -> Bound:

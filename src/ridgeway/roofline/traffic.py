@@ -1,6 +1,7 @@
 """What weight streams move and compute, how long that may take, and a step that was faster than it may be."""
 
 from dataclasses import dataclass
+from operator import add
 from typing import Literal, NamedTuple
 
 Bound = Literal["memory", "compute", "overhead"]
@@ -27,11 +28,11 @@ class Cost:
     streams: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(mine + theirs for mine, theirs in zip(self._numbers(), other._numbers(), strict=True)))
+        return Cost(*map(add, self._numbers(), other._numbers()))
 
     def times(self, factor: float) -> "Cost":
         """As many of these streams, a fraction of one included; rounded to whole bytes and FLOPs."""
-        return Cost(*(round(number * factor) for number in self._numbers()))
+        return Cost(*[round(number * factor) for number in self._numbers()])
 
     @property
     def kv_bytes(self) -> int:

@@ -1,0 +1,120 @@
+"""`ridgeway lab`: the memory wall as a page, served on this machine or written to one file."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ridgeway.lab.catalog import Catalog, Subject
+
+_MODELS = "8b,llama-3.1-70b,qwen3-30b-a3b"
+_MACHINES = "h100,b200,mi300x,rtx-4090"
+_PRECISIONS = "bf16,4-bit"
+
+
+def lab(
+    model: Annotated[
+        str,
+        typer.Option("-m", "--model", help="What to begin with: a well-known name, 8b, a config.json, a .gguf file."),
+    ] = "8b",
+    on: Annotated[
+        str, typer.Option("--on", help="A machine to begin with: h100, a .toml file, or `this` one.")
+    ] = "h100",
+    precision: Annotated[str, typer.Option("--precision", "--dtype", help="bf16, int8, 4-bit ...")] = "bf16",
+    port: Annotated[int, typer.Option("--port", help="Where to serve, on this machine only.")] = 8321,
+    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    export: Annotated[
+        str | None, typer.Option("--export", help="Instead of serving: write one file that works offline.")
+    ] = None,
+    models: Annotated[str, typer.Option("--models", help="What the file holds; names or files.")] = _MODELS,
+    machines: Annotated[str, typer.Option("--machines", help="Likewise.")] = _MACHINES,
+    precisions: Annotated[str, typer.Option("--precisions", help="Likewise.")] = _PRECISIONS,
+    runs: Annotated[
+        str | None, typer.Option("--runs", help="Reports of `ridgeway run --json FILE`, one a line, shown as dots.")
+    ] = None,
+) -> None:
+    """See the memory wall and move it: six figures for any model and machine, all of them out of the cost model."""
+    from pathlib import Path
+
+    from ridgeway.core.errors import RequestError
+    from ridgeway.lab.catalog import Catalog, Subject
+    from ridgeway.lab.runs import points_of_reports
+    from ridgeway.roofline.precision import precision as precision_named
+
+    catalog = Catalog()
+    start = Subject(catalog.enter_model(model), catalog.enter_machine(on), precision_named(precision).name)
+    catalog.predictor(start)
+    points = []
+    if runs is not None:
+        try:
+            points = points_of_reports(Path(runs).read_text(), runs)
+        except OSError as error:
+            raise RequestError(f"--runs {runs}: cannot be read: {error.strerror}") from error
+    if export is not None:
+        chosen = [
+            Subject(one, machine, precision_named(packed).name)
+            for one in [start.model, *map(catalog.enter_model, _listed(models))]
+            for machine in [start.machine, *map(catalog.enter_machine, _listed(machines))]
+            for packed in [start.precision, *_listed(precisions)]
+        ]
+        _export(export, catalog, list(dict.fromkeys(chosen)), points)
+        return
+    _serve(catalog, start, points, port, browser)
+
+
+def _export(path: str, catalog: "Catalog", subjects: "list[Subject]", points: "list[Any]") -> None:
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ridgeway.core.errors import RequestError
+    from ridgeway.lab.page import exported_page
+
+    if not Path(path).absolute().parent.is_dir():
+        raise RequestError(f"--export {path}: there is no folder {Path(path).parent}")
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("predicting", total=len(subjects))
+        page = exported_page(catalog, subjects, points, lambda done, of: bar.update(task, completed=done))
+    try:
+        Path(path).write_text(page)
+    except OSError as error:
+        raise RequestError(f"--export {path}: cannot be written: {error.strerror}") from error
+    typer.echo(f"{path}: {len(subjects)} of model, machine and precision in {len(page.encode()) / 1e3:,.0f} kB")
+
+
+def _serve(catalog: "Catalog", start: "Subject", points: "list[Any]", port: int, browser: bool) -> None:
+    from contextlib import closing
+    from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
+
+    from ridgeway.core.errors import RequestError
+
+    try:
+        import uvicorn
+
+        from ridgeway.lab.server import make_app
+    except ImportError as error:
+        raise RequestError(
+            f"serving the page needs {error.name}: pip install 'ridgeway[serve]'; --export FILE does without"
+        ) from None
+    from ridgeway.lab.runs import Runner
+
+    with closing(socket(AF_INET, SOCK_STREAM)) as probe:
+        probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise RequestError(f"--port {port}: cannot be listened on: {error}; name another one") from error
+    app = make_app(catalog, start, Runner(points=points))
+    address = f"http://127.0.0.1:{port}/"
+    typer.echo(f"{address}  (Ctrl-C ends it)", err=True)
+    if browser:
+        from threading import Timer
+        from webbrowser import open as open_browser
+
+        Timer(1.0, open_browser, [address]).start()
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
