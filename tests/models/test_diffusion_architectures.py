@@ -34,6 +34,7 @@ QWEN = {
 SDAR = QWEN | {"architectures": ["SDARForCausalLM"]}
 DREAM = QWEN | {"architectures": ["DreamModel"]}
 FAST = QWEN | {"architectures": ["Fast_dLLM_QwenForCausalLM"]}
+BD3LM = {"architectures": ["BD3LM"], "hidden_dim": 32, "n_blocks": 2, "n_heads": 2, "vocab_size": 80, "block_size": 4}
 
 
 def config(values: dict[str, Any], **more: Any) -> ModelConfig:
@@ -99,6 +100,21 @@ def test_llada_sizes_follow_from_what_is_stated() -> None:
     assert config(LLADA, weight_tying=True).tied_head
 
 
+def test_bd3lm_is_told_apart_from_the_baselines_of_its_paper() -> None:
+    blocks = config(BD3LM).traits
+    assert (blocks.attention, blocks.block_size, blocks.mask_id) == ("block", 4, 79)
+    assert config(BD3LM, mask_token_id=3).mask_id == 3
+    whole = config(BD3LM, cross_attn=False, block_size=None).traits
+    assert (whole.attention, whole.logit_shift, whole.block_size) == ("bidirectional", LogitShift.IN_PLACE, None)
+    assert config(BD3LM, cross_attn=False, causal=True).traits.autoregressive
+
+
+def test_bd3lm_without_modulation_has_neither_gates_nor_shifts() -> None:
+    names = set(config(BD3LM, adaln=False, time_conditioning=True).tensor_shapes())
+    assert not {"layers.0.attn_scale", "layers.0.attn_norm_bias", "final_norm_bias"} & names
+    assert names >= {"layers.0.up_bias", "head_bias"}
+
+
 @pytest.mark.parametrize(
     ("values", "more", "message"),
     [
@@ -116,9 +132,14 @@ def test_llada_sizes_follow_from_what_is_stated() -> None:
         (LLADA, {"mask_token_id": 320}, "mask_token_id is 320; expected token ids from 0 to 319"),
         (SDAR, {"mask_token_id": [1, 2]}, "expected one token id"),
         (SDAR, {"block_size": 0}, "block_size is 0"),
-        (SDAR, {"block_size": 1024}, "block_size is 1024; expected at most max_position_embeddings, 512"),
+        (SDAR, {"block_size": 1024}, "block_size is 1024; expected at most 512, the model"),
         (FAST, {"bd_size": "32"}, "bd_size is '32'; expected an integer"),
         (DREAM, {"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        (BD3LM, {"block_size": None}, "block_size is missing"),
+        (BD3LM, {"block_size": 2048}, "block_size is 2048; expected at most 1024, the model"),
+        (BD3LM, {"time_conditioning": True}, "time_conditioning is True; expected false"),
+        (BD3LM, {"causal": True}, "causal is True; expected false, as cross_attn is true"),
+        (BD3LM, {"n_heads": 3}, "hidden_dim is 32; expected a multiple of n_heads, 3"),
     ],
 )
 def test_a_field_that_is_not_supported_is_named_with_what_was_expected(

@@ -14,7 +14,16 @@ from ridgeway.core.arrays import BoolArray, FloatArray, IntArray
 from ridgeway.core.query import Batch, Forward
 from ridgeway.core.traits import ModelTraits
 from ridgeway.kernels.reference.attention import attend
-from ridgeway.kernels.reference.layers import gelu, layer_norm, linear, rms_norm, rope_angles, rotate, silu
+from ridgeway.kernels.reference.layers import (
+    gelu,
+    layer_norm,
+    linear,
+    linear_in_order,
+    rms_norm,
+    rope_angles,
+    rotate,
+    silu,
+)
 from ridgeway.kernels.reference.selection import answer
 from ridgeway.models.model import Model
 from ridgeway.models.rope import rope_frequencies
@@ -42,6 +51,9 @@ class ReferenceExecutor:
         }
         self._head = self._weights["embed" if model.config.tied_head else "head"]
         self._normed = rms_norm if model.config.norm == "rms" else layer_norm
+        # A norm with a mean and modulation leaves scores so large that a rounding of q or k moves logits by 1e-4; the
+        # order of the sums is then a part of agreeing with other implementations.
+        self._linear_of_scores = linear if model.config.norm == "rms" else linear_in_order
         self._activation = silu if model.config.activation == "silu" else gelu
         self._frequencies = rope_frequencies(model.config)
         self._keys: FloatArray = np.zeros((0,), dtype=np.float32)
@@ -141,7 +153,8 @@ class ReferenceExecutor:
         return x * self._of(layer, name) if self.config.residual_gates else x
 
     def _project(self, layer: int, name: str, x: FloatArray) -> FloatArray:
-        return linear(x, self._of(layer, name), self._weights.get(f"layers.{layer}.{name}_bias"))
+        multiply = self._linear_of_scores if name in ("q", "k") else linear
+        return multiply(x, self._of(layer, name), self._weights.get(f"layers.{layer}.{name}_bias"))
 
     def _of(self, layer: int, name: str) -> FloatArray:
         return self._weights[f"layers.{layer}.{name}"]

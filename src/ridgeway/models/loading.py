@@ -108,7 +108,10 @@ def load_folder(folder: Path) -> Model:
     generation = Fields(generation_path, read_json(generation_path) if generation_path.is_file() else {})
     ends = generation.ids("eos_token_id", config.vocab_size) + fields.ids("eos_token_id", config.vocab_size)
     ends += config.end_ids  # what the architecture knows besides
-    tensors = _bind(folder, config, architecture, architecture.hf_names, SafetensorsFolder(folder))
+    files: TensorSource = SafetensorsFolder(folder)
+    if architecture.presented is not None:
+        files = architecture.presented(folder, config, files)
+    tensors = _bind(folder, config, architecture, architecture.hf_names, files)
     return Model(
         name=folder.resolve().name,
         config=replace(config, end_ids=tuple(dict.fromkeys(ends))),

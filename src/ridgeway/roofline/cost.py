@@ -13,8 +13,8 @@ What is counted, of one stream:
 - K/V: each layer reads the keys and values that its rows see (once for all rows of a query, its own rows included, no
   further back than the layer's window) and writes those of its rows.
 - activations, per row and layer: the hidden state in and out of both sublayers (4 d), queries, keys and values written
-  and read (2 (q + 2 kv)), gate and up written and their product read (3 f); per read row the hidden state and the
-  logits. They can stay in a cache, so the floor leaves them out.
+  and read (2 (q + 2 kv)), gate and up written and their product read (3 f; 2 f without a gate); per read row the
+  hidden state and the logits. They can stay in a cache, so the floor leaves them out.
 - FLOPs: 2 per weight of a matrix and row; the head's per read row only; 4 per visible (row, key), head and element of a
   head (scores and mixing). Norms, rotations and softmax are some thousandths and left out.
 """
@@ -341,7 +341,7 @@ class CostModel:
         if experts is not None:
             width = experts.active * experts.intermediate + experts.shared_intermediate
         attention = attention_layers * (2 * config.hidden + 2 * (q + 2 * kv))
-        mlp = mlp_layers * (2 * config.hidden + 3 * width)
+        mlp = mlp_layers * (2 * config.hidden + (3 if config.gated_mlp else 2) * width)
         head = config.hidden + config.vocab_size
         return (rows * (attention + mlp) + reads * head) * self.activation_itemsize
 

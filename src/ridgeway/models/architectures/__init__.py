@@ -5,7 +5,7 @@ To add one, write a file that ends in `ARCHITECTURE = Architecture(...)` and add
 """
 
 from ridgeway.core.errors import ModelError
-from ridgeway.models.architectures import dream, fast_dllm_v2, llada, llama, mistral, qwen2, qwen3, sdar
+from ridgeway.models.architectures import bd3lm, dream, fast_dllm_v2, llada, llama, mistral, qwen2, qwen3, sdar
 from ridgeway.models.architectures.architecture import Architecture
 from ridgeway.models.fields import Fields
 
@@ -18,6 +18,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     sdar.ARCHITECTURE,
     dream.ARCHITECTURE,
     fast_dllm_v2.ARCHITECTURE,
+    bd3lm.ARCHITECTURE,
 )
 
 

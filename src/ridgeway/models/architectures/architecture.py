@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ridgeway.models.config import ModelConfig
@@ -27,15 +28,18 @@ class Architecture:
 
     name: `model_type` in `config.json`. hf_class: its entry in `architectures`. hf_names, gguf_names:
     canonical name (see `ModelConfig.tensor_shapes`) to the file's name, `{i}` standing for the layer.
-    gguf_name: its `general.architecture`, None if GGUF has none of its own. gguf_interleaved: rows of q and k
-    are interleaved for rotary embedding of adjacent pairs; they are put back into half-split order at load,
-    so that executors know only one. harmless: patterns of tensors that a file may hold beyond those needed.
+    presented: shows the tensors of a Hugging Face folder as the decoder wants them, where names alone do not
+    say it (parts of fused matrices, what is computed once). gguf_name: its `general.architecture`, None if GGUF
+    has none of its own. gguf_interleaved: rows of q and k are interleaved for rotary embedding of adjacent
+    pairs; they are put back into half-split order at load, so that executors know only one. harmless: patterns
+    of tensors that a file may hold beyond those needed.
     """
 
     name: str
     hf_class: str
     config_from_hf: Callable[[Fields], ModelConfig]
     hf_names: Names
+    presented: Callable[[Path, ModelConfig, TensorSource], TensorSource] | None = None
     gguf_name: str | None = None
     config_from_gguf: Callable[[Fields, TensorSource], ModelConfig] | None = None
     gguf_names: Names | None = None

@@ -31,10 +31,12 @@ def end_ids(fields: Fields, vocab_size: int, family: Iterable[int]) -> tuple[int
     return known
 
 
-def block_size(fields: Fields, name: str, family: int) -> int:
-    """Positions of a block as the field `name` states them, or as the family was trained. Raises ModelError."""
+def block_size(fields: Fields, name: str, family: int | None, longest: int) -> int:
+    """Positions of a block as the field `name` states them, or as the family was trained (None: in several sizes).
+
+    Raises ModelError, also for more positions than `longest`, the model's context.
+    """
     size = fields.integer(name, family)
-    longest = fields.integer("max_position_embeddings")
     if size > longest:
-        raise ModelError(fields.source, f"{name} is {size}; expected at most max_position_embeddings, {longest}")
+        raise ModelError(fields.source, f"{name} is {size}; expected at most {longest}, the model's context")
     return size

@@ -26,7 +26,7 @@ def _config(fields: Fields) -> ModelConfig:
         windows=qwen_windows(fields),
         attention="block",
         logit_shift=LogitShift.IN_PLACE,
-        block_size=block_size(fields, "block_size", _BLOCK),
+        block_size=block_size(fields, "block_size", _BLOCK, fields.integer("max_position_embeddings")),
         mask_id=mask_id(fields, vocab_size, _MASK),
         end_ids=end_ids(fields, vocab_size, _ENDS),
     )
