@@ -5,7 +5,7 @@ import pytest
 from ridgeway.bench.contenders import OwnMethod, split_specs
 from ridgeway.bench.picture import bench_svg
 from ridgeway.bench.report import BenchReport
-from ridgeway.bench.roof import plain_seconds_per_token
+from ridgeway.bench.roof import plain_token
 from ridgeway.bench.runs import Plan, measure, prepare
 from ridgeway.bench.setup import bench_llm, contenders_of
 from ridgeway.bench.workload import Workload
@@ -75,12 +75,13 @@ def test_a_whole_bench_of_methods(monkeypatch, request):
 def test_the_roof_for_others_is_that_of_the_packed_file_read_once_a_step():
     llm = toy_llm()
     workload = Workload("toy", ((1,) * 30, (2,) * 10), ("", ""))
-    found = plain_seconds_per_token(llm, Plan(workload, (1, 2), 20, 1))
+    found = plain_token(llm, Plan(workload, (1, 2), 20, 1))
     packed = sum(tensor.nbytes for tensor in llm.model.tensors.values())
     slot = llm.executor.slot_bytes  # a step reads what its row sees, itself included, and writes one
     bandwidth = llm.machine.memory_bandwidth
-    assert found[1] == pytest.approx((packed + slot * (40 + 20 + 4) / 2) / bandwidth)
-    assert found[2] == pytest.approx((packed + slot * (40 + 20 + 4)) / 2 / bandwidth)
+    assert found[1].seconds == pytest.approx((packed + slot * (40 + 20 + 4) / 2) / bandwidth)
+    assert found[1].bytes == pytest.approx(packed + slot * (40 + 20 + 4) / 2, rel=0.05)
+    assert found[2].seconds == pytest.approx((packed + slot * (40 + 20 + 4)) / 2 / bandwidth)
 
 
 def test_the_pool_holds_the_largest_batch_at_once():

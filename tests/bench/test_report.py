@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ridgeway.bench import tables
 from ridgeway.bench.report import BenchReport, Refused, Spread
+from ridgeway.bench.roof import PlainToken
 from ridgeway.bench.runs import Cell, Plan
 from ridgeway.bench.timeline import Timeline
 from ridgeway.bench.workload import Workload
@@ -95,10 +96,20 @@ def test_methods_are_judged_by_their_own_weight_streams():
 
 
 def test_a_peer_is_held_against_the_roof_of_the_file():
-    found = replace(report({"ar": runs(0.1, own=True), "peer": runs(0.2)}), plain_seconds={1: 0.05})
+    found = replace(report({"ar": runs(0.1, own=True), "peer": runs(0.2)}), plain={1: PlainToken(0.05, 1e6)})
     assert found.roof_fraction("peer", 1) == pytest.approx(0.05 * 5.0)
     assert found.rows["peer", 1].tokens_per_forward is None
     assert report({"ar": runs(0.1), "peer": runs(0.2)}).roof_fraction("peer", 1) is None
+
+
+def test_what_was_moved_is_held_against_what_memory_delivered_in_the_same_repeat():
+    """The bus halves its rate in the second repeat, and so do both contenders: the fraction does not see it."""
+    cells = {"ar": runs(0.1, 0.2, own=True), "peer": runs(0.2, 0.4)}
+    found = replace(report(cells), plain={1: PlainToken(0.05, 1e6)}, bus={1: (2e7, 1e7)})
+    moved = MODEL.count([QueryShape(1, 10)]).bytes
+    assert found.bus_fraction("ar", 1) == pytest.approx((moved / 0.1 / 2e7,) * 3)
+    assert found.bus_fraction("peer", 1) == pytest.approx((1e6 / 0.2 / 2e7,) * 3)
+    assert report(cells).bus_fraction("ar", 1) is None
 
 
 def test_a_lossless_method_with_other_tokens_is_found_out():

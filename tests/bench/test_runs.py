@@ -52,6 +52,15 @@ def bench(plan, *contenders):
     return cells
 
 
+def test_the_bus_is_read_before_every_turn():
+    said = iter([1.0, 3.0, 2.0, 8.0])
+    one, other = Recorded("a", []), Recorded("b", [])
+    plan = Plan(WORKLOAD, (3,), 4, repeats=2)
+    cells = prepare(plan, [one, other], lambda what, share: None)
+    rates = measure(plan, [one, other], cells, lambda what, share: None, lambda: next(said))
+    assert rates == {3: (2.0, 5.0)}
+
+
 def test_contenders_take_turns_in_every_repeat_and_the_first_one_changes():
     log = []
     bench(Plan(WORKLOAD, (3,), 4, repeats=3), Recorded("a", log), Recorded("b", log))

@@ -10,6 +10,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple
 
+from ridgeway.bench.roof import PlainToken
 from ridgeway.bench.runs import Cell, Cells, Plan
 from ridgeway.bench.timeline import Timeline
 from ridgeway.roofline.report import Phase, StepReport
@@ -91,7 +92,8 @@ class Row:
 class BenchReport:
     """All rows. names: of the contenders, in the table's order; methods: those of them that are Ridgeway's own.
 
-    lossless: those that must write the baseline's tokens. plain_seconds: by batch size, what `roof` says of a token.
+    lossless: those that must write the baseline's tokens. plain: by batch size, what a plainly decoded token costs.
+    bus: by batch size, the rate at which memory was read between the turns of each repeat, bytes/s.
     """
 
     plan: Plan
@@ -99,7 +101,8 @@ class BenchReport:
     names: tuple[str, ...]
     methods: tuple[str, ...]
     lossless: tuple[str, ...] = ()
-    plain_seconds: Mapping[int, float] = field(default_factory=dict)
+    plain: Mapping[int, PlainToken] = field(default_factory=dict)
+    bus: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> Mapping[tuple[str, int], Row]:
@@ -118,9 +121,28 @@ class BenchReport:
         row = self.rows[name, batch]
         if name in self.methods:
             return row.roof_fraction
-        if not row.decode or batch not in self.plain_seconds:
+        if not row.decode or batch not in self.plain:
             return None
-        return median(row.decode) * self.plain_seconds[batch]
+        return median(row.decode) * self.plain[batch].seconds
+
+    def bus_fraction(self, name: str, batch: int) -> Spread | None:
+        """Bytes/s of decoding / bytes/s read between the turns of the same repeat: host time counts as idle.
+
+        Of a peer: the bytes that plain decoding of the file must read. None where one of them is not known.
+        """
+        rates, repeats = self.bus.get(batch, ()), self.cells[name, batch].repeats
+        if not repeats or len(rates) != len(repeats):
+            return None
+        moved = [self._bytes_per_second(name, batch, timelines) for timelines in repeats]
+        known = [own / rate for own, rate in zip(moved, rates, strict=True) if own is not None]
+        return Spread.of(known) if known else None
+
+    def _bytes_per_second(self, name: str, batch: int, timelines: Sequence[Timeline]) -> float | None:
+        if name not in self.methods:
+            return decode_rate(timelines) * self.plain[batch].bytes if batch in self.plain else None
+        decode = _joined(t.decode for t in timelines)
+        seconds = sum(timeline.decode_seconds for timeline in timelines)
+        return decode.cost.bytes / seconds if decode is not None and seconds > 0 else None
 
     def agreement(self, name: str, batch: int) -> float | None:
         """Median over requests of the share of tokens before the first that is not plain decoding's; None: unknown."""
@@ -215,6 +237,7 @@ class BenchReport:
             },
             "max_tokens": self.plan.max_tokens,
             "repeats": self.plan.repeats,
+            "bus_bytes_per_second": {batch: list(rates) for batch, rates in self.bus.items()},
             "results": [self._row_json(name, batch) for batch in self.plan.batches for name in self.names],
             "notes": self.notes,
         }
@@ -232,6 +255,7 @@ class BenchReport:
             "first_token_seconds": _spread_json(row.first_token),
             "tokens_per_forward": row.tokens_per_forward,
             "roof_fraction": self.roof_fraction(name, batch),
+            "bus_fraction": fraction._asdict() if (fraction := self.bus_fraction(name, batch)) is not None else None,
             "host_fraction": row.host,
             "agreement": self.agreement(name, batch) if name != BASELINE else None,
             "ratios": {other: _ratio_json(self.ratio(name, other, batch)) for other in others},

@@ -5,21 +5,32 @@ file's bytes are what everybody was given.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ridgeway.bench.runs import Plan
 from ridgeway.llm import LLM
 from ridgeway.roofline.cost import QueryShape
 
 
-def plain_seconds_per_token(llm: LLM, plan: Plan) -> Mapping[int, float]:
-    """By batch size: least seconds of memory traffic of a plain decode step / its tokens, at the mean context."""
+class PlainToken(NamedTuple):
+    """What a token costs at least when decoded plainly: a step's memory traffic / its tokens."""
+
+    seconds: float
+    bytes: float
+
+
+def plain_token(llm: LLM, plan: Plan) -> Mapping[int, PlainToken]:
+    """By batch size, at the mean context."""
     packed = llm.cost_model.holding({name: tensor.nbytes for name, tensor in llm.model.tensors.items()})
     found = {}
     for batch in plan.batches:
         groups = plan.workload.groups(batch)
-        seconds = 0.0
+        seconds = moved = 0.0
         for group in groups:
             cached = [len(plan.workload.prompts[number]) + plan.max_tokens // 2 for number in group]
-            seconds += packed.memory_seconds(packed.count(QueryShape(1, tokens) for tokens in cached))
-        found[batch] = seconds / (len(groups) * batch)
+            cost = packed.count(QueryShape(1, tokens) for tokens in cached)
+            seconds += packed.memory_seconds(cost)
+            moved += cost.bytes
+        tokens_in_all = len(groups) * batch
+        found[batch] = PlainToken(seconds / tokens_in_all, moved / tokens_in_all)
     return found

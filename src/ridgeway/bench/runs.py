@@ -4,8 +4,9 @@ A repeat gives every group of every batch size to every contender; the order rot
 nobody always follows the same neighbour.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from ridgeway.bench.contenders import Contender, ContenderError
 from ridgeway.bench.timeline import Timeline
@@ -90,23 +91,40 @@ def expected_seconds(plan: Plan, cells: Cells) -> float:
     return plan.repeats * sum(cell.pace for cell in cells.values() if cell.fault is None)
 
 
-def measure(plan: Plan, contenders: Sequence[Contender], cells: Cells, progress: Progress) -> None:
-    """Fill `cells`. A contender that fails at a batch size is not asked for that one again."""
+def measure(
+    plan: Plan,
+    contenders: Sequence[Contender],
+    cells: Cells,
+    progress: Progress,
+    bus: Callable[[], float] | None = None,
+) -> Mapping[int, tuple[float, ...]]:
+    """Fill `cells`. A contender that fails at a batch size is not asked for that one again.
+
+    bus: reads memory's present rate, bytes/s; it is asked before every contender's turn. Returns by batch size what it
+    said in each repeat, the median over the turns.
+    """
     whole = max(expected_seconds(plan, cells), 1e-9)
     done = 0.0
+    rates: dict[int, list[float]] = {batch: [] for batch in plan.batches}
     for repeat in range(plan.repeats):
         turn = repeat % max(1, len(contenders))
         for batch in plan.batches:
+            now: list[float] = []
             for contender in [*contenders[turn:], *contenders[:turn]]:
                 cell = cells[contender.name, batch]
                 if cell.fault is not None:
                     continue
+                if bus is not None:
+                    now.append(bus())
                 progress(
                     f"repeat {repeat + 1} of {plan.repeats}: {contender.name}, batch {batch}", min(1, done / whole)
                 )
                 cell.fault = _measure_cell(plan, contender, batch, cell)
                 done += cell.pace
+            if now:
+                rates[batch].append(median(now))
     progress("measured", 1.0)
+    return {batch: tuple(values) for batch, values in rates.items()}
 
 
 def _measure_cell(plan: Plan, contender: Contender, batch: int, cell: Cell) -> str | None:

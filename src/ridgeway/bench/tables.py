@@ -71,6 +71,7 @@ def columns(report: BenchReport, keys: Sequence[tuple[int, str]]) -> list[Column
     rows = [report.rows[name, batch] for batch, name in keys]
     peers = [name for name in report.names if name not in report.methods]
     roofs = [report.roof_fraction(name, batch) for batch, name in keys]
+    buses = [report.bus_fraction(name, batch) for batch, name in keys]
     found = {
         "decode\ntok/s": [_median(row.decode) for row in rows],
         "range": [_range(row.decode) for row in rows],
@@ -79,6 +80,8 @@ def columns(report: BenchReport, keys: Sequence[tuple[int, str]]) -> list[Column
         ],
         "of the\nroof": [_DASH if roof is None else f"{100 * roof:.0f} %" for roof in roofs],
     }
+    if any(buses):
+        found["of the\nbus now"] = [_DASH if bus is None else f"{100 * bus.median:.0f} %" for bus in buses]
     for other in [BASELINE, *peers]:
         shown = report.names if other == BASELINE else report.methods
         found[f"vs\n{other}"] = [

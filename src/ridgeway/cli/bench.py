@@ -56,12 +56,13 @@ def bench(
     from ridgeway.bench.picture import bench_svg
     from ridgeway.bench.progress import share_bar
     from ridgeway.bench.report import BASELINE, BenchReport
-    from ridgeway.bench.roof import plain_seconds_per_token
+    from ridgeway.bench.roof import plain_token
     from ridgeway.bench.runs import Plan, expected_seconds, measure, prepare
     from ridgeway.bench.setup import bench_llm, contenders_of, load_workload
     from ridgeway.bench.workload import DEFAULT_NAME, limited, read_prompts
     from ridgeway.cli.generation import json_target, say
     from ridgeway.methods.registry import make_method
+    from ridgeway.roofline.measure import MemoryBus
 
     # What is wrong is told before anything is loaded.
     specs = list(dict.fromkeys([BASELINE, *split_specs(methods)]))
@@ -89,7 +90,7 @@ def bench(
         for line in tables.opening(plan, llm, ready, expected_seconds(plan, cells)):
             screen.print(line, soft_wrap=True)
         with share_bar(screen) as progress:
-            measure(plan, contenders, cells, progress)
+            rates = measure(plan, contenders, cells, progress, MemoryBus(llm.executor.threads).rate)
     finally:
         for contender in contenders:
             contender.close()
@@ -100,7 +101,8 @@ def bench(
         names=tuple(contender.name for contender in contenders),
         methods=tuple(specs),
         lossless=tuple(c.name for c in contenders if c.lossless and c.name != BASELINE),
-        plain_seconds=plain_seconds_per_token(llm, plan),
+        plain=plain_token(llm, plan),
+        bus=rates,
     )
     shown = screen if json == "-" else Console(highlight=False)
     for table in tables.main_tables(report, shown.width):

@@ -98,6 +98,23 @@ def measure_machine(progress: bool = True) -> Machine:
     )
 
 
+class MemoryBus:
+    """What memory delivers at this moment: on a shared machine it drifts, so a run is compared with its neighbours.
+
+    threads: that read together. The buffer is larger than the caches and stays allocated.
+    """
+
+    def __init__(self, threads: int) -> None:
+        _, usable = memory_bytes()
+        self._threads = threads
+        self._words = np.ones(_working_sets(last_level_cache_bytes(), usable)[-1] // 8, dtype=np.int64)
+        _read(self._words[:64], 1)
+
+    def rate(self) -> float:
+        """Bytes/s: the median of a few readings, some tens of milliseconds."""
+        return statistics.median(_read_rate(self._words, self._threads, 1) for _ in range(_REPETITIONS))
+
+
 def measure_peak(run: Callable[[], float], source: str, seconds: float = 0.5) -> Peak:
     """A peak from repeated calls of `run`, which does one matrix product and returns its operations/s."""
     run()
