@@ -7,7 +7,8 @@ from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
 from ridgeway.methods.autoregressive import Autoregressive
-from ridgeway.methods.ngram import Index, NGramDrafter
+from ridgeway.methods.matches import AnswersDrafter, Matches, TextDrafter
+from ridgeway.methods.ngram import NGramDrafter
 from ridgeway.methods.recycling import RecyclingDrafter
 from ridgeway.methods.registry import make_method
 from ridgeway.methods.suffix import SuffixDrafter, SuffixTree
@@ -50,22 +51,65 @@ def test_the_index_looks_at_each_new_token_once():
             Counted.reads += 1
             return super().__getitem__(place)
 
-    index, tokens = Index(4), Counted(np.random.default_rng(0).integers(0, 9, 2000).tolist())
+    index, tokens = Matches(), Counted(np.random.default_rng(0).integers(0, 9, 2000).tolist())
     index.extend(tokens)
     Counted.reads = 0
     tokens.append(3)
     index.extend(tokens)
-    index.find(tokens)
-    assert Counted.reads <= 8  # 4 n-grams are taken in, 4 are looked up: the length of the text plays no part
+    index.find(tokens, tokens, 4)
+    assert Counted.reads <= 100  # the length of the text plays no part
 
 
 def test_an_index_that_grew_equals_one_that_was_built_at_once():
     tokens = np.random.default_rng(1).integers(0, 4, 200).tolist()
-    grown, built = Index(3), Index(3)
+    grown, built = Matches(), Matches()
     for end in range(1, 201):
         grown.extend(tokens[:end])
     built.extend(tokens)
-    assert grown.after == built.after
+    assert grown.__dict__ == built.__dict__
+
+
+def test_every_match_has_its_exact_length():
+    text = np.random.default_rng(2).integers(0, 3, 60).tolist()
+    index = Matches()
+    index.extend(text)
+    newest = text[-20:]
+    found = index.find(text, newest, 8)
+    assert found == sorted(found, reverse=True)
+    for length, place in found:
+        assert text[place - length : place] == newest[-length:]
+        assert length in (8, place) or text[place - length - 1] != newest[-length - 1]
+    same = [place for place in range(2, 60) if text[place - 2 : place] == newest[-2:]]
+    assert sorted(place for _, place in found) == same[-16:]
+
+
+def test_a_long_match_is_surer_than_a_short_one_and_agreement_than_contradiction():
+    def chance(*texts):
+        tree = TextDrafter(16).guess(sequence_of([token for text in texts for token in text]), 1)
+        return tree.survival[0]
+
+    assert chance([1, 2, 3, 4, 9, 8, 1, 2, 3, 4]) > chance([5, 6, 3, 4, 9, 8, 1, 2, 3, 4])
+    once, twice, elsewhere = [1, 2, 7, 8], [1, 2, 7, 9], [1, 2, 5, 9]
+    assert chance(once, twice, [1, 2]) > chance(once, [1, 2]) > chance(once, elsewhere, [1, 2])
+
+
+def test_where_places_differ_both_are_guessed():
+    tree = TextDrafter(4).guess(sequence_of([1, 2, 3, 6, 1, 2, 4, 6, 1, 2]), 8).tree()
+    assert sorted(tree.tokens[tree.parent < 0].tolist()) == [3, 4]
+
+
+def test_earlier_answers_are_remembered_whole_and_the_oldest_forgotten():
+    drafter = AnswersDrafter(8, remembered=20)
+    for start in (10, 20, 30):
+        sequence = sequence_of([1, 2])
+        drafter.observe(sequence, None, None, None)
+        assert len(drafter.text) <= 20
+        sequence.tokens += range(start, start + 8)
+        sequence.finish_reason = "stop"
+        drafter.observe(sequence, None, None, None)
+    assert drafter.text == [*range(30, 38)]
+    assert drafter.guess(sequence_of([5, 30, 31]), 2).tokens == [32, 33]
+    assert not drafter.guess(sequence_of([5, 10, 11]), 2).tokens
 
 
 def test_suffix_counts_say_what_is_likely_and_how_surely():

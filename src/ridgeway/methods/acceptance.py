@@ -1,8 +1,8 @@
 """How often a drafter's guesses come true: what it says of itself, corrected by what was seen.
 
-A drafter states a chance for each guess. Guesses of one drafter with about the same stated chance, at about the same
-depth, are counted together: how many came true of those that could, that is, whose predecessors all came true. Guesses
-behind a wrong one say nothing (they are censored) and count neither way.
+A drafter states a chance for each guess, and of what kind it is. Guesses of a kind are counted together: how many came
+true of those that could, that is, whose predecessors all came true. Guesses behind a wrong one say nothing (they are
+censored) and count neither way. Where several drafters guess, it tells whether they agree, so that is part of the kind.
 
 A request's own counts weigh most; while they are few, what was seen of all requests stands in, and before that what
 the drafter states. Old observations fade, as texts change.
@@ -12,15 +12,17 @@ from collections.abc import Sequence as Sequences
 
 from ridgeway.methods.trie import Trie
 
-_CLASSES = 8  # of stated chances
+_CLASSES = 8  # of stated chances, for drafters that do not say of what kind a guess is
 _DEEPEST = 4  # depths from here on are counted together
+_CERTAIN = 0.999  # no guess is surer: it survives no more often than what it follows
 
-Kind = tuple[int, int, int]  # drafter, class of stated chance, depth
+Kind = tuple[int, int, int]  # drafter; of what kind it says the guess is; whether earlier drafters differ or agree
+FIRST, AGREES, DIFFERS = range(3)
 
 
-def kind_of(drafter: int, stated: float, depth: int) -> Kind:
-    """What a guess is counted with."""
-    return drafter, min(_CLASSES - 1, int(_CLASSES * stated)), min(depth, _DEEPEST)
+def plain_kind(stated: float, depth: int) -> int:
+    """Kind of a guess of which only a chance is stated."""
+    return _DEEPEST * min(_CLASSES - 1, int(_CLASSES * stated)) + min(depth, _DEEPEST) - 1
 
 
 class Acceptance:
@@ -29,7 +31,7 @@ class Acceptance:
     memory: about how many observations of a kind count.
     """
 
-    def __init__(self, above: "Acceptance | None" = None, weight: float = 4.0, memory: float = 200.0) -> None:
+    def __init__(self, above: "Acceptance | None" = None, weight: float = 8.0, memory: float = 1000.0) -> None:
         self.above = above
         self.weight = weight
         self.fade = 1 - 1 / memory
@@ -38,7 +40,10 @@ class Acceptance:
     def chance(self, kind: Kind, stated: float) -> float:
         """Estimated chance that a guess comes true if all before it did."""
         prior = stated if self.above is None else self.above.chance(kind, stated)
-        right, tried = self._counts.get(kind, (0.0, 0.0))
+        counts = self._counts.get(kind)
+        if counts is None:
+            return prior
+        right, tried = counts
         return (right + self.weight * prior) / (tried + self.weight)
 
     def observe(self, kind: Kind, came_true: bool) -> None:
@@ -57,20 +62,40 @@ class Guesses(Trie):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kinds: list[list[Kind]] = []  # of each node: who guessed it
-        self._reached = -1  # node where the text stands; -1 the root, None beyond the tree
+        self.guessed_by: list[list[Kind]] = []  # of each node
+        self._first: dict[int, int] = {}  # by node: the drafter that was the first to guess what follows it
+        self._reached = -1  # node where the text stands; -1 the root
         self._alive = True
 
-    def guess(self, above: int, token: int, survival: float, kind: Kind) -> int:
-        node = self.child(above, token, survival)
-        if node == len(self.kinds):
-            self.kinds.append([])
-        self.kinds[node].append(kind)
-        return node
+    def merge(self, drafter: int, guesses: Trie, acceptance: Acceptance) -> None:
+        """Add what a drafter guesses, at the chances that `acceptance` tells."""
+        places: list[int] = []
+        depths: list[int] = []
+        first, children, survivals = self._first, self._children, self.survival
+        for token, above, stated, own in zip(
+            guesses.tokens, guesses.parent, guesses.survival, guesses.kinds, strict=True
+        ):
+            if above < 0:
+                at, before, depth = -1, 1.0, 1
+            else:
+                at, depth = places[above], depths[above] + 1
+                before, stated = survivals[at], stated / guesses.survival[above]
+            node = children.get((at, token))
+            where = FIRST if first.setdefault(at, drafter) == drafter else DIFFERS if node is None else AGREES
+            kind = (drafter, own if own >= 0 else plain_kind(stated, depth), where)
+            survival = before * min(_CERTAIN, acceptance.chance(kind, stated))
+            if node is None:
+                node = self.child(at, token, survival)
+                self.guessed_by.append([kind])
+            else:
+                self.guessed_by[node].append(kind)
+                survivals[node] = max(survival, survivals[node])
+            places.append(node)
+            depths.append(depth)
 
-    def watch(self, tokens: Sequences[int], acceptance: Acceptance) -> list[Kind]:
-        """The text has grown by `tokens`; returns who guessed them."""
-        right: list[Kind] = []
+    def watch(self, tokens: Sequences[int], acceptance: Acceptance) -> list[int]:
+        """The text has grown by `tokens`; returns the numbers of the drafters that guessed them, token by token."""
+        right: list[int] = []
         for token in tokens:
             if not self._alive:
                 break
@@ -78,9 +103,10 @@ class Guesses(Trie):
             for node, above in enumerate(self.parent):
                 if above == reached:
                     came_true = self.tokens[node] == token
-                    for kind in self.kinds[node]:
+                    for kind in self.guessed_by[node]:
                         acceptance.observe(kind, came_true)
+                        if came_true:
+                            right.append(kind[0])
                     if came_true:
-                        right += self.kinds[node]
                         self._reached, self._alive = node, True
         return right

@@ -6,7 +6,7 @@ step (`depth`), priced by the cost model as calibrated by the steps that were me
 rests, and the guesses that it would have made are judged by the text that comes, which costs next to nothing.
 
     each step, for each sequence that does not rest:
-        guesses  <- ngram, suffix, recycling, merged; chance = what was seen of their kind
+        guesses  <- from its own text and from earlier answers, merged; chance = what was seen of their kind
     all guesses, likeliest first; n* = argmax over n of (certain + sum of the first n chances) / price(n)
     draft those; afterwards compare all guesses, drafted or not, with the text
 """
@@ -19,18 +19,16 @@ from functools import cached_property
 from time import perf_counter
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from ridgeway.core.method import NO_DRAFT, Drafter, DraftTree, Rows, Streams
 from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
-from ridgeway.methods.acceptance import Acceptance, Guesses, kind_of
+from ridgeway.methods.acceptance import Acceptance, Guesses
 from ridgeway.methods.depth import Choice, choose
-from ridgeway.methods.ngram import NGramDrafter
+from ridgeway.methods.matches import AnswersDrafter, TextDrafter
 from ridgeway.methods.recycling import RecyclingDrafter
 from ridgeway.methods.suffix import SuffixDrafter
 from ridgeway.methods.trie import Guesser
-from ridgeway.methods.verify import Speculative, fitting
+from ridgeway.methods.verify import Speculative
 
 _THINKING = 0.005  # share of the time that guessing may take while nothing is drafted
 _LONGEST_REST = 16  # steps
@@ -75,24 +73,28 @@ class Controller(Drafter):
     def of(self, sequence: Sequence) -> Known:
         known = self.known.get(sequence)
         if known is None:
-            own = Acceptance(self.acceptance, weight=8.0, memory=40.0)
+            own = Acceptance(self.acceptance, weight=8.0, memory=60.0)
             known = self.known[sequence] = Known(own, list(range(len(self.drafters))), sequence.committed)
         return known
 
     def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
         began = self.clock()
-        trees = [self._guess(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
-        survival = np.concatenate([tree.survival for tree in trees])
-        order = np.argsort(-survival, kind="stable")
-        choice = self._choose([float(chance) for chance in survival[order]], len(sequences), streams)
-        chosen = np.zeros(len(survival), dtype=np.bool_)
-        chosen[order[: choice.drafted]] = True
-        drafts, start = [], 0
-        for sequence, tree in zip(sequences, trees, strict=True):
-            keep = chosen[start : start + len(tree)]
-            start += len(tree)
-            drafts.append(tree if keep.all() else tree.only(keep) if keep.any() else NO_DRAFT)
-            self._settle(self.of(sequence), choice, len(drafts[-1]))
+        known = [self._guess(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
+        # Likeliest first; of like ones the earlier, so that what a guess follows comes before it.
+        ranked = sorted(
+            (-survival, owner, node)
+            for owner, one in enumerate(known)
+            for node, survival in enumerate(one.guesses.survival)
+        )
+        choice = self._choose([-negative for negative, _, _ in ranked], len(sequences), streams)
+        chosen: list[list[int]] = [[] for _ in known]
+        for _, owner, node in ranked[: choice.drafted]:
+            chosen[owner].append(node)
+        drafts = [
+            one.guesses.tree(sorted(nodes)) if nodes else NO_DRAFT for one, nodes in zip(known, chosen, strict=True)
+        ]
+        for one, nodes in zip(known, chosen, strict=True):
+            self._settle(one, choice, len(nodes))
         taken = (self.clock() - began) / len(sequences)
         self.thinking += (0.1 if self.thinking else 1.0) * (taken - self.thinking)
         return drafts
@@ -100,17 +102,16 @@ class Controller(Drafter):
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:
         known = self.of(sequence)
         if sequence.committed > known.seen:
-            for drafter, _, _ in known.guesses.watch(sequence.tokens[known.seen :], known.acceptance):
-                known.right[drafter] += 1
+            known.right.update(known.guesses.watch(sequence.tokens[known.seen :], known.acceptance))
             known.seen = sequence.committed
-        if known.rest:
+        if known.rest and not sequence.finished:
             known.rest -= 1
             return
         for number in known.drafters:
             self.drafters[number].observe(sequence, query, answer, commit)
 
-    def _guess(self, sequence: Sequence, depth: int) -> DraftTree:
-        """One tree of what the request's drafters guess, each guess with its estimated survival."""
+    def _guess(self, sequence: Sequence, depth: int) -> Known:
+        """What the request's drafters guess, as one tree, each guess with its estimated survival."""
         known = self.of(sequence)
         known.steps += 1
         known.seen = sequence.committed
@@ -118,17 +119,11 @@ class Controller(Drafter):
             self._revise(known)
         guesses = known.guesses = Guesses()
         for number in known.drafters:
-            tree = self.drafters[number].guess(sequence, depth)
-            places: list[int] = []
-            depths: list[int] = []
-            for token, above, survival in zip(tree.tokens, tree.parent, tree.survival, strict=True):
-                stated = survival if above < 0 else survival / tree.survival[above]
-                depths.append(1 if above < 0 else depths[above] + 1)
-                kind = kind_of(number, stated, depths[-1])
-                place, before = (-1, 1.0) if above < 0 else (places[above], guesses.survival[places[above]])
-                places.append(guesses.guess(place, token, before * known.acceptance.chance(kind, stated), kind))
-            known.guessed[number] += len(tree) > 0
-        return fitting(sequence, guesses.tree(), depth)
+            one = self.drafters[number].guess(sequence, depth)
+            if one.tokens:
+                guesses.merge(number, one, known.acceptance)
+                known.guessed[number] += 1
+        return known
 
     def _choose(self, survival: list[float], sequences: int, streams: Streams) -> Choice:
         self._steps += 1
@@ -195,21 +190,20 @@ def _and(names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Auto(Speculative):
-    """Draft as much as pays, from n-grams, suffix counts and recycled successors; nothing where nothing does."""
+    """Draft as much as pays, from the text so far and earlier answers; nothing where nothing does."""
 
     name = "auto"
-    drafters: str = "ngram+suffix+recycling"
+    drafters: str = "text+answers"
     nodes: int = 8
-    longest: int = 6
-    window: int = 7
+    longest: int = 16
     remembered: int = 16384
 
     def __post_init__(self) -> None:
-        unknown = set(self.drafters.split("+")) - {"ngram", "suffix", "recycling"}
+        unknown = set(self.drafters.split("+")) - {"text", "answers", "suffix", "recycling"}
         if unknown:
-            raise ValueError(f"drafters: {min(unknown)!r} is none of ngram, suffix and recycling, joined by +")
-        if self.nodes < 1 or self.longest < 1 or self.window < 2 or self.remembered < 0:
-            raise ValueError("nodes and longest are at least 1, window at least 2, remembered at least 0")
+            raise ValueError(f"drafters: {min(unknown)!r} is none of text, answers, suffix and recycling, joined by +")
+        if self.nodes < 1 or self.longest < 1 or self.remembered < 0:
+            raise ValueError("nodes and longest are at least 1, remembered at least 0")
 
     @cached_property
     def drafter(self) -> Controller:  # type: ignore[override]
@@ -217,8 +211,9 @@ class Auto(Speculative):
 
     def make_drafter(self) -> Controller:
         known: dict[str, Callable[[], Guesser]] = {
-            "ngram": lambda: NGramDrafter(self.longest),
-            "suffix": lambda: SuffixDrafter(self.window, self.remembered),
+            "text": lambda: TextDrafter(self.longest),
+            "answers": lambda: AnswersDrafter(self.longest, self.remembered),
+            "suffix": lambda: SuffixDrafter(min(self.longest, 8), self.remembered),
             "recycling": lambda: RecyclingDrafter(successors=4, likeliest=False),
         }
         return Controller({name: known[name]() for name in self.drafters.split("+")})

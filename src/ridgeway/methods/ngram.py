@@ -4,13 +4,15 @@ Answers repeat their prompt (summaries, code, quotations) and themselves. The ne
 earlier ones, the longest n first; what followed there is the draft. It costs no weight stream at all.
 
 After "Assisted generation with prompt lookup" (Saxena 2023) and LLMA (Yang et al. 2023, arXiv 2304.04487), which scan
-the text at each step; here an index grows by each new token, so a lookup takes the same time in a text of any length.
+the text at each step; here an index grows by each new token (`matches`), so a lookup takes the same time in a
+text of any length.
 """
 
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from ridgeway.core.sequence import Sequence
+from ridgeway.methods.matches import Matches
 from ridgeway.methods.trie import Guesser, Trie
 from ridgeway.methods.verify import Speculative
 
@@ -18,48 +20,27 @@ from ridgeway.methods.verify import Speculative
 _TRUST = (0.25, 0.4, 0.55, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
-class Index:
-    """Where each n-gram of a text was seen last: a dictionary of ends by n-gram, for n from 1 to `longest`."""
-
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
-        self.after: dict[tuple[int, ...], tuple[int, ...]] = {}  # n-gram -> the latest places after it, newest first
-        self.length = 0
-
-    def extend(self, tokens: list[int], places: int = 1) -> None:
-        """Take in what `tokens` has grown by. The n-grams at its very end wait until something follows them."""
-        for end in range(self.length, len(tokens)):
-            for n in range(1, min(self.longest, end) + 1):
-                gram = tuple(tokens[end - n : end])
-                self.after[gram] = (end, *self.after.get(gram, ())[: places - 1])
-        self.length = len(tokens)
-
-    def find(self, tokens: list[int]) -> tuple[int, tuple[int, ...]]:
-        """Length of the longest end of `tokens` that was there before, and the places after it; (0, ()) if none."""
-        for n in range(min(self.longest, len(tokens)), 0, -1):
-            places = self.after.get(tuple(tokens[len(tokens) - n :]))
-            if places is not None:
-                return n, places
-        return 0, ()
-
-
 class NGramDrafter(Guesser):
-    """longest: of matches. branches: how many of the latest matches are followed; several make a tree."""
+    """longest: of matches. branches: how many of the latest such matches are followed; several make a tree."""
 
     def __init__(self, longest: int, branches: int = 1) -> None:
         self.longest = longest
         self.branches = branches
-        self.indexes: WeakKeyDictionary[Sequence, Index] = WeakKeyDictionary()
+        self._indexes: WeakKeyDictionary[Sequence, Matches] = WeakKeyDictionary()
 
     def guess(self, sequence: Sequence, budget: int) -> Trie:
         """At most `budget` tokens."""
         tokens = sequence.tokens
-        index = self.indexes.get(sequence)
+        index = self._indexes.get(sequence)
         if index is None:
-            index = self.indexes[sequence] = Index(self.longest)
-        index.extend(tokens, self.branches)
-        matched, places = index.find(tokens)
+            index = self._indexes[sequence] = Matches()
+        index.extend(tokens)
         trie = Trie()
+        found = index.find(tokens, tokens, self.longest)
+        if not found:
+            return trie
+        matched = found[0][0]
+        places = [place for length, place in found if length == matched][: self.branches]
         trust = _TRUST[min(matched, len(_TRUST)) - 1]
         for rank, place in enumerate(places):
             survival = trust if rank == 0 else (1 - trust) * trust

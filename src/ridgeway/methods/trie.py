@@ -14,18 +14,22 @@ from ridgeway.core.sequence import Sequence
 
 
 class Trie:
-    """A draft tree in the making. A token that is reached in several ways has the best of their chances."""
+    """A draft tree in the making. A token that is reached in several ways has the best of their chances.
+
+    kinds: of each token, what sort of guess it was: guesses of a kind come true about equally often. -1: unknown.
+    """
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
         self.parent: list[int] = []
         self.survival: list[float] = []
+        self.kinds: list[int] = []
         self._children: dict[tuple[int, int], int] = {}
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def child(self, above: int, token: int, survival: float) -> int:
+    def child(self, above: int, token: int, survival: float, kind: int = -1) -> int:
         """The node of `token` below node `above` (-1: the root), made if it is not there."""
         node = self._children.get((above, token))
         if node is None:
@@ -33,6 +37,7 @@ class Trie:
             self.tokens.append(token)
             self.parent.append(above)
             self.survival.append(survival)
+            self.kinds.append(kind)
         elif survival > self.survival[node]:
             self.survival[node] = survival
         return node
@@ -43,8 +48,16 @@ class Trie:
         for token, chance in zip(tokens, survival, strict=False):
             node = self.child(node, token, chance)
 
-    def tree(self) -> DraftTree:
-        return DraftTree(ints(self.tokens), ints(self.parent), np.asarray(self.survival, dtype=np.float64))
+    def tree(self, nodes: Sequences[int] | None = None) -> DraftTree:
+        """As a draft: all of it, or these nodes in ascending order, whose parents are among them."""
+        tokens, parent, survival = self.tokens, self.parent, self.survival
+        if nodes is not None and len(nodes) < len(tokens):
+            place = {node: number for number, node in enumerate(nodes)}
+            place[-1] = -1
+            tokens = [tokens[node] for node in nodes]
+            parent = [place[parent[node]] for node in nodes]
+            survival = [survival[node] for node in nodes]
+        return DraftTree(ints(tokens), ints(parent), np.asarray(survival, dtype=np.float64))
 
 
 class Guesser(Drafter):

@@ -111,6 +111,8 @@ def replay(
             query = query.reading(answer_rows)
             commit = method.commit(sequence, query, Answer(after))
             sequence.extend([int(token) for token in commit.tokens], len(commit.keep))
+            if sequence.committed == len(text):
+                sequence.finish_reason = "length"
             result.tokens += len(commit.tokens)
             drafter.observe(sequence, query, Answer(after), commit)
         result.streams += 1
