@@ -20,9 +20,9 @@ Kind = tuple[int, int, int]  # drafter; of what kind it says the guess is; wheth
 FIRST, AGREES, DIFFERS = range(3)
 
 
-def plain_kind(stated: float, depth: int) -> int:
-    """Kind of a guess of which only a chance is stated."""
-    return _DEEPEST * min(_CLASSES - 1, int(_CLASSES * stated)) + min(depth, _DEEPEST) - 1
+def kind_of(drafter: int, stated: float, depth: int) -> Kind:
+    """What a guess is counted with of which only a chance is stated."""
+    return drafter, _DEEPEST * min(_CLASSES - 1, int(_CLASSES * stated)) + min(depth, _DEEPEST) - 1, FIRST
 
 
 class Acceptance:
@@ -82,7 +82,7 @@ class Guesses(Trie):
                 before, stated = survivals[at], stated / guesses.survival[above]
             node = children.get((at, token))
             where = FIRST if first.setdefault(at, drafter) == drafter else DIFFERS if node is None else AGREES
-            kind = (drafter, own if own >= 0 else plain_kind(stated, depth), where)
+            kind = (drafter, own if own >= 0 else kind_of(drafter, stated, depth)[1], where)
             survival = before * min(_CERTAIN, acceptance.chance(kind, stated))
             if node is None:
                 node = self.child(at, token, survival)
