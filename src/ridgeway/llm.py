@@ -1,5 +1,6 @@
 """The offline API: the only place where model, executor, engine and cost model are wired together."""
 
+import warnings
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,6 +174,9 @@ class LLM:
     ) -> Generator[Delta, None, None]:
         """Text and tokens as they come; `Delta.request_id` counts from the first prompt of this call as `...-0`.
 
+        With `SamplingParams(trace=True)` every weight stream has a delta for each sample that it worked for, with a
+        `StreamTrace`: so a denoiser's reveals can be shown live, in whatever order they come.
+
         Leaving the iterator early aborts what is not finished.
         """
         requests = self._requests(prompts, _one_of(params, sampling_params), method)
@@ -197,13 +201,17 @@ class LLM:
     def method(self, spec: Method = None) -> DecodingMethod:
         """The method that `spec` names, ready for this model; None: the model's default. Raises MethodError.
 
-        Methods that are named are made once: what their drafters learned serves later requests.
+        Methods that are named are made once: what their drafters learned serves later requests. What
+        runs but is unwise is a `UserWarning`.
         """
         spec = default_method(self.traits) if spec is None else spec
         named = isinstance(spec, str) and ".py" not in spec
         method = self._methods[spec] if named and spec in self._methods else make_method(spec)
         if id(method) not in self._fitting:
             check_fit(method, self.traits)
+            caution = method.caution(self.traits)
+            if caution is not None:
+                warnings.warn(f"method {method.name!r}: {caution}", stacklevel=2)
             for name in method.draft_models:
                 if name not in self.draft_models:
                     self.add_draft_model(name, load_model(name))
@@ -232,7 +240,7 @@ class LLM:
             self.steps,
             self.cost_model,
             model=self.title,
-            method="+".join(self._last_methods),
+            method="+".join(method.label for method in self._last_methods.values()),
             prompt_tokens=sum(len(output.prompt_token_ids) for output in self.outputs),
             token_ids=[token for answer in answers for token in answer.token_ids],
             text="\n".join(answer.text for answer in answers),
@@ -244,12 +252,16 @@ class LLM:
         )
 
     def _notes(self, answers: list[CompletionOutput]) -> list[str]:
-        """What became of drafts, and what the method chose: of a single answer."""
+        """What became of drafts and masks, and what the method chose: of a single answer."""
         if len(answers) != 1:
             return []
         drafts, why = answers[0].drafts, answers[0].explanation
-        drafted = [drafts.words] if drafts is not None and drafts.steps else []
-        return drafted + [f"{name}: {why[-1]}" for name in self._last_methods if why]
+        notes = [drafts.words] if drafts is not None and drafts.steps else []
+        reveals = answers[0].reveals
+        if reveals is not None:
+            notes.append(reveals.words(stopped=answers[0].finish_reason == "stop"))
+        notes += [str(caution) for m in self._last_methods.values() if (caution := m.caution(self.traits))]
+        return notes + [f"{name}: {why[-1]}" for name in self._last_methods if why]
 
     def card(self, price: float | None = None, commands: tuple[str, ...] = ()) -> Card:
         """The last call's report for people; `print(llm.card())`. commands: what to name as the next to type."""
@@ -298,7 +310,7 @@ class LLM:
         call = Call([request.request_id for request in requests])
         self._calls.append(call)
         self.steps = call.steps
-        self._last_methods = {request.method.name: request.method for request in requests}
+        self._last_methods = {request.method.label: request.method for request in requests}
         try:
             for request in requests:
                 self.engine.add(request)

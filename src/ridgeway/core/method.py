@@ -114,6 +114,15 @@ class DecodingMethod(ABC):
         if "name" not in vars(cls) and not hasattr(cls, "name"):
             cls.name = cls.__name__.lower()
 
+    @property
+    def label(self) -> str:
+        """The name for reports; it says so if what the method computes is approximate."""
+        return self.name
+
+    def caution(self, traits: ModelTraits) -> str | None:
+        """What is unwise about running a model with these traits, as a sentence; None if nothing is."""
+        return None
+
     def refusal(self, traits: ModelTraits) -> str | None:
         """Why this method cannot run a model with these traits, as the end of a sentence; None if it can."""
         if not traits.autoregressive:

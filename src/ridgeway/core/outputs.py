@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from ridgeway.core.query import Commit, Query
 
 
 class Logprob(NamedTuple):
@@ -83,10 +87,106 @@ class DraftCounts:
 
 
 @dataclass
+class RevealCounts:
+    """What became of the rows of one sample's denoising steps.
+
+    streams: denoising steps. rows: of the canvas that they computed. masked: positions that they could have revealed.
+    revealed: that they did. left: weight streams that the rest of the answer would have taken when it ended, at least
+    (`exact`: precisely), and that an end token therefore saved. approximate: what makes the K/V approximate, if so.
+    """
+
+    streams: int = 0
+    rows: int = 0
+    masked: int = 0
+    revealed: int = 0
+    left: int = 0
+    exact: bool = True
+    approximate: str | None = None
+
+    @property
+    def revealed_share(self) -> float:
+        """Of the masked positions that a step could reveal, the share that it did reveal."""
+        return self.revealed / self.masked if self.masked else 0.0
+
+    @property
+    def in_vain(self) -> float:
+        """Share of the canvas' rows that were computed without revealing anything."""
+        return 1 - self.revealed / self.rows if self.rows else 0.0
+
+    def words(self, stopped: bool) -> str:
+        """The counts in a line for people; stopped: whether an end token or a stop ended the answer."""
+        if not self.streams:
+            return "denoising: none"
+        line = (
+            f"denoising: {self.revealed / self.streams:.1f} of {self.masked / self.streams:.1f} masked positions "
+            f"revealed per stream ({100 * self.revealed_share:.0f} %), {100 * self.in_vain:.0f} % of its rows in vain"
+        )
+        if stopped and self.left:
+            streams = "weight stream" if self.left == 1 else "weight streams"
+            line += f"; the early stop saved {'' if self.exact else 'at least '}{self.left} {streams}"
+        return f"{line}; {self.approximate}" if self.approximate else line
+
+
+@dataclass(frozen=True)
+class StreamTrace:
+    """What one weight stream did for one sample; with `SamplingParams(trace=True)` there is one for each.
+
+    Of any method: rows: that it computed for the sample; kept: how many of them left K/V in the cache; revealed:
+    (position, token) of the tokens that became known, absolute positions from the prompt's first token on.
+    Of methods that denoise, besides: start and canvas: the positions that are denoised together, from `start` on, as
+    they are after the stream, None where masked; masked: positions that the stream could have revealed, proposed: the
+    token that it drew for each, confidence: the model's probability of that token; remasked: positions that were
+    revealed earlier and are masked again. A stream that only computes K/V (prefill, the commit of a block) has no
+    `masked`.
+    """
+
+    rows: int
+    kept: int
+    revealed: tuple[tuple[int, int], ...]
+    start: int = 0
+    canvas: tuple[int | None, ...] = ()
+    masked: tuple[int, ...] = ()
+    proposed: tuple[int, ...] = ()
+    confidence: tuple[float, ...] = ()
+    remasked: tuple[int, ...] = ()
+
+    @property
+    def in_vain(self) -> float:
+        """Share of the rows that brought nothing: neither a kept K/V nor, where positions are denoised, a token."""
+        useful = self.kept + (len(self.revealed) if self.masked else 0)
+        return max(0.0, 1 - useful / self.rows)
+
+    @property
+    def revealed_share(self) -> float:
+        """Of the masked positions that the stream could reveal, the share that it did reveal."""
+        return len(self.revealed) / len(self.masked) if self.masked else 0.0
+
+    @classmethod
+    def of(cls, query: Query, commit: Commit, first: int, accepted: list[int]) -> Self:
+        """The trace of a query whose answer led to `commit`; the `accepted` tokens stand from position `first` on."""
+        rows, kept, reveal = len(query), len(commit.keep), commit.reveal
+        if reveal is None:
+            return cls(rows, kept, tuple((first + place, token) for place, token in enumerate(accepted)))
+        chosen = np.flatnonzero(reveal.revealed)
+        return cls(
+            rows,
+            kept,
+            tuple((int(reveal.positions[place]), int(reveal.proposed[place])) for place in chosen),
+            start=reveal.start,
+            canvas=tuple(None if token < 0 else int(token) for token in reveal.canvas),
+            masked=tuple(int(position) for position in reveal.positions),
+            proposed=tuple(int(token) for token in reveal.proposed),
+            confidence=() if reveal.confidence is None else tuple(float(value) for value in reveal.confidence),
+            remasked=tuple(int(position) for position in reveal.remasked),
+        )
+
+
+@dataclass
 class CompletionOutput:
     """One sample. finish_reason: `stop`, `length`, `abort` or `error`; stop_reason: the stop string or id.
 
-    drafts: of methods that draft. explanation: what the method chose and why, if it says so.
+    drafts: of methods that draft; reveals: of methods that denoise. explanation: what the method chose and why, if it
+    says so. trace: with `SamplingParams(trace=True)`, what each weight stream did, in order.
     """
 
     index: int
@@ -98,6 +198,8 @@ class CompletionOutput:
     logprobs: list[Mapping[int, Logprob]] | None = None
     drafts: DraftCounts | None = None
     explanation: tuple[str, ...] = ()
+    reveals: RevealCounts | None = None
+    trace: list[StreamTrace] | None = None
 
 
 @dataclass
@@ -125,10 +227,16 @@ class RequestOutput:
 
 @dataclass(frozen=True)
 class Delta:
-    """What one sample gained in one step: new text (whole characters only) and the tokens committed."""
+    """What one sample gained in one step: new text (whole characters only) and the tokens committed.
+
+    trace: what the weight stream did, if the request asked for it (`SamplingParams(trace=True)`): then every weight
+    stream that works for the sample has a delta, also one that commits nothing, such as a denoising step that reveals
+    tokens behind a mask.
+    """
 
     request_id: str
     index: int
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str | None = None
+    trace: StreamTrace | None = None

@@ -155,17 +155,43 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Reveal:
+    """What a denoising step did to its canvas, the positions that it denoises together.
+
+    start: absolute position of the canvas' first token. canvas: (c,) its tokens after the step, -1 where masked.
+    positions: (n,) absolute positions that were masked and read. proposed: (n,) the token drawn for each. confidence:
+    (n,) the model's probability of it, None if nobody asked. revealed: (n,) which of them became known. remasked: (m,)
+    absolute positions that were masked again.
+    """
+
+    start: int
+    canvas: IntArray
+    positions: IntArray
+    proposed: IntArray
+    confidence: DoubleArray | None
+    revealed: BoolArray
+    remasked: IntArray = field(default_factory=lambda: NO_INTS)
+
+
+@dataclass(frozen=True)
 class Commit:
     """What a method keeps of an answer.
 
     tokens: (t,) become final, in order; the engine applies stops and limits. keep: rows whose K/V become cached, in
     order; all others are dropped. Kept rows hold the committed tokens that follow the cached ones. source: (t,) which
     read row each token came from (for its log-probability), -1 if from an earlier step; by default row 0, 1, 2, ...
+    earlier: by index of a token whose source is -1, the answer of one row that it was read out of.
+    hold: rows whose K/V stay in the slots after the cached ones, for queries to come, though their tokens are not
+    final: approximate caches live on it. It replaces what was held; None leaves that as it is. A preemption loses
+    what is held, and `Sequence.held` is then 0. reveal: of a denoising step, what it revealed.
     """
 
     tokens: IntArray
     keep: IntArray
     source: IntArray | None = None
+    earlier: Mapping[int, "Answer"] = field(default_factory=dict)
+    hold: IntArray | None = None
+    reveal: Reveal | None = None
 
 
 @dataclass(frozen=True)
@@ -199,8 +225,8 @@ class Selection:
 class Entry:
     """A query with its place in the K/V cache.
 
-    cached: c, how many slots of the sequence hold K/V already. slots: (c + R,) physical slot of each cached token,
-    then of each row.
+    cached: c, how many slots of the sequence hold K/V already, held ones included. slots: (c + R,) physical slot of
+    each cached token, then of each row.
     """
 
     query: Query

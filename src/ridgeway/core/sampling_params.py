@@ -24,6 +24,7 @@ class SamplingParams:
     logprobs, prompt_logprobs: how many of the likeliest tokens' log-probabilities to report beside the chosen one's.
     presence_penalty, frequency_penalty: subtracted for tokens of the answer; repetition_penalty divides (or multiplies)
     the logits of tokens of prompt and answer (Keskar et al. 2019); logit_bias: added to the logits of given ids.
+    trace: report what every weight stream did, see `StreamTrace`; streams it too, step by step.
     """
 
     n: int = 1
@@ -45,6 +46,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    trace: bool = False
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop or ()
@@ -116,6 +118,7 @@ class SamplingParams:
             "token ids",
         )
         _expect(all(token >= 0 for token in self.logit_bias), "logit_bias", self.logit_bias, "token ids of at least 0")
+        _expect(isinstance(self.trace, bool), "trace", self.trace, "True or False")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise RequestError(f"min_tokens={self.min_tokens} is more than max_tokens={self.max_tokens}")
 

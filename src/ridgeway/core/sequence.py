@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ridgeway.core.outputs import DraftCounts
+from ridgeway.core.outputs import DraftCounts, RevealCounts
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.traits import ModelTraits
 
@@ -14,6 +14,7 @@ class Sequence:
     """One sample of one request, on its way.
 
     tokens: prompt, then answer; all of them are committed (final). cached: how many of them have K/V in the cache.
+    held: how many slots after those hold K/V that are not of final tokens, see `Commit.hold`.
     `0 <= cached <= committed` always holds. Prefill is not a phase: a sequence whose `pending` tokens are many simply
     asks for many rows.
     """
@@ -37,9 +38,11 @@ class Sequence:
         self.method = method
         self.traits = traits
         self.cached = 0
+        self.held = 0
         self.finish_reason: str | None = None
         self.stop_reason: int | str | None = None
         self.drafts: DraftCounts | None = None  # kept by methods that draft
+        self.reveals: RevealCounts | None = None  # kept by methods that denoise
         self.state: Any = method.start(self)
 
     @property

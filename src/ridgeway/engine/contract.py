@@ -63,6 +63,8 @@ def checked_tokens(sequence: Sequence, query: Query, commit: Commit, reads: int)
         raise MethodError(f"method {method!r} keeps rows that are not the tokens after the cached ones")
     if (query.positions[keep] != sequence.cached + np.arange(len(keep))).any():
         raise MethodError(f"method {method!r} keeps rows whose positions do not follow the cached ones")
+    if commit.hold is not None and len(commit.hold) and not 0 <= commit.hold.min() <= commit.hold.max() < len(query):
+        raise MethodError(f"method {method!r} holds rows that its query of {len(query)} rows does not have")
     source = np.arange(len(tokens)) if commit.source is None else commit.source
     if len(source) != len(tokens) or any(not -1 <= row < reads for row in source):
         raise MethodError(f"method {method!r} does not say of every token which of the {reads} read rows it came from")

@@ -16,7 +16,7 @@ from ridgeway.cache.pool import PagePool
 from ridgeway.core.errors import MethodError, OutOfPagesError, RequestError, RidgewayError
 from ridgeway.core.executor import Executor
 from ridgeway.core.method import DraftTree
-from ridgeway.core.outputs import Delta, RequestOutput
+from ridgeway.core.outputs import Delta, RequestOutput, StreamTrace
 from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
 from ridgeway.engine.contract import check_query, check_request, checked_tokens
@@ -43,10 +43,19 @@ class Planned:
     asked: Query
     query: Query
 
-    @property
-    def prefill_rows(self) -> int:
-        """Rows that predict what the prompt holds already."""
-        return int((self.query.positions < self.running.sequence.prompt_length - 1).sum())
+    def prefill_rows(self, commit: Commit) -> int:
+        """Kept rows that predict what the prompt holds already: a denoising step works on the answer alone, even if
+        its rows hold a prompt."""
+        return int((self.query.positions[commit.keep] < self.running.sequence.prompt_length - 1).sum())
+
+
+@dataclass
+class Gain:
+    """What a weight stream brought: tokens that became final, positions that became known, rows of prompts."""
+
+    committed: int = 0
+    revealed: int = 0
+    prefill_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,11 +166,10 @@ class Engine:
         if planned:
             used = self.pool_fraction
             for stream in self._stream(planned):
-                committed = sum(
-                    self._commit(plan, answer) for plan, answer in zip(stream.planned, stream.answers, strict=True)
-                )
-                prefill_rows = sum(plan.prefill_rows for plan in stream.planned)
-                self._report(stream.batch, prefill_rows, committed, stream.seconds, used)
+                gain = Gain()
+                for plan, answer in zip(stream.planned, stream.answers, strict=True):
+                    self._commit(plan, answer, gain)
+                self._report(stream.batch, gain, stream.seconds, used)
             self.prices.observe_host(perf_counter() - began - sum(report.seconds for report in result.reports))
         if not self.busy:
             self.check()
@@ -244,7 +252,7 @@ class Engine:
                 for grant in group:
                     self.failed(grant.running, error)
             for model, batch, seconds in streams.streams:
-                self._report(batch, 0, 0, seconds, self.pool_fraction, model.cost_model)
+                self._report(batch, Gain(), seconds, self.pool_fraction, model.cost_model)
         return drafts
 
     def _streams(self, grants: list[Grant], group: list[Grant]) -> EngineStreams:
@@ -300,18 +308,19 @@ class Engine:
         entries = tuple(
             Entry(
                 plan.query,
-                plan.running.sequence.cached,
-                self.cache.slots(plan.running.table, plan.running.sequence.cached + len(plan.query)),
+                present,
+                self.cache.slots(plan.running.table, present + len(plan.query)),
             )
             for plan in planned
+            for present in (plan.running.sequence.cached + plan.running.sequence.held,)
         )
         return Batch(entries, selection_of((plan.running.sequence, plan.query) for plan in planned))
 
-    def _commit(self, plan: Planned, answer: Answer) -> int:
-        """Hand an answer to its method and do as it says; returns how many tokens became final."""
+    def _commit(self, plan: Planned, answer: Answer, gain: Gain) -> None:
+        """Hand an answer to its method and do as it says."""
         running, sequence, query = plan.running, plan.running.sequence, plan.asked
         if sequence.finished:  # ended by a fault of another sample of its request
-            return 0
+            return
         tracked = self.tracked[sequence.request_id]
         tracked.metrics.weight_streams += 1
         own, every = len(query.read), plan.query.read
@@ -322,43 +331,53 @@ class Engine:
             tokens = checked_tokens(sequence, query, commit, own)
         except Exception as error:
             self.failed(running, error)
-            return 0
+            return
+        first = sequence.committed
         accepted = accept(sequence, tokens, running.text)
-        source = list(range(len(tokens))) if commit.source is None else [int(row) for row in commit.source]
-        tracked.record_logprobs(running, answer, accepted, source[: len(accepted)])
+        tracked.record_logprobs(running, answer, accepted, commit)
         try:
             self._keep(running, query, commit, accepted)
         except Exception as error:
             sequence.finish_reason = None  # it ends by the fault, not by what `accept` saw
             self.failed(running, error)
-            return 0
+            return
+        gain.committed += len(accepted)
+        gain.revealed += len(accepted) if commit.reveal is None else int(commit.reveal.revealed.sum())
+        gain.prefill_rows += plan.prefill_rows(commit)
         if accepted and tracked.metrics.first_token_seconds is None:
             tracked.metrics.first_token_seconds = perf_counter() - tracked.arrived
         if sequence.finished:
             running.text.finish()
             self._leave(running)
-        self._emit(tracked, running, accepted)
+        trace = StreamTrace.of(query, commit, first, accepted) if sequence.params.trace else None
+        self._emit(tracked, running, accepted, trace)
         if sequence.method.drafter is not None:
             try:
                 sequence.method.drafter.observe(sequence, query, answer, commit)
             except Exception as error:
                 self.failed(running, error)
-        return len(accepted)
 
     def _keep(self, running: Running, query: Query, commit: Commit, accepted: list[int]) -> None:
-        """Commit `accepted`, and keep K/V of as many rows as belong to committed tokens."""
+        """Commit `accepted`, keep K/V of as many rows as belong to committed tokens, and hold what is to be held."""
         sequence = running.sequence
         kept = min(len(commit.keep), sequence.pending + len(accepted))
-        source = commit.keep[:kept]
-        if (source != np.arange(kept)).any():
-            slots = self.cache.slots(running.table, sequence.cached + len(query))
-            rows = slots[sequence.cached :]
-            self.executor.move(rows[source], rows[:kept])
+        present = sequence.cached + sequence.held  # the query's rows have the slots after these
+        source, target = present + commit.keep[:kept], sequence.cached + np.arange(kept)
+        if commit.hold is not None:
+            source = np.concatenate([source, present + commit.hold])
+            target = sequence.cached + np.arange(len(source))
+            sequence.held = len(commit.hold)
+        elif kept:
+            sequence.held = 0  # it is overwritten
+        if (source != target).any():
+            slots = self.cache.slots(running.table, present + len(query))
+            self.executor.move(slots[source], slots[target])
         running.shareable &= kept == 0 or self._shareable(running, query)
         sequence.extend(accepted, kept)
         if running.shareable:
             self.cache.remember(running.table, sequence.tokens, sequence.cached)
-        running.idle_streams = 0 if accepted or kept else running.idle_streams + 1
+        revealed = commit.reveal is not None and commit.reveal.revealed.any()
+        running.idle_streams = 0 if accepted or kept or revealed else running.idle_streams + 1
         if running.idle_streams >= _MOST_IDLE_STREAMS and not sequence.finished:
             raise MethodError(
                 f"method {sequence.method.name!r} committed and kept nothing in {_MOST_IDLE_STREAMS} weight streams"
@@ -378,10 +397,12 @@ class Engine:
         for model in self.draft_models.values():
             model.release(running.sequence)
 
-    def _emit(self, tracked: Tracked, running: Running, tokens: list[int]) -> None:
+    def _emit(self, tracked: Tracked, running: Running, tokens: list[int], trace: StreamTrace | None = None) -> None:
         sequence = running.sequence
         text = running.text.take(final=sequence.finished)
-        if text or tokens or sequence.finished:
+        if trace is not None:
+            running.trace.append(trace)
+        if text or tokens or sequence.finished or trace is not None:
             self._result.deltas.append(
                 Delta(
                     sequence.request_id,
@@ -389,6 +410,7 @@ class Engine:
                     text,
                     tuple(tokens),
                     sequence.finish_reason,
+                    trace,
                 )
             )
         self._close_if_finished(tracked)
@@ -434,8 +456,7 @@ class Engine:
     def _report(
         self,
         batch: Batch,
-        prefill_rows: int,
-        committed: int,
+        gain: Gain,
         seconds: float,
         pool_fraction: float,
         cost_model: CostModel | None = None,
@@ -450,8 +471,9 @@ class Engine:
                 rows=batch.rows,
                 reads=batch.reads,
                 requests=len(batch.entries),
-                prefill_rows=prefill_rows,
-                committed=committed,
+                prefill_rows=gain.prefill_rows,
+                committed=gain.committed,
+                revealed=gain.revealed,
                 seconds=seconds,
                 pool_fraction=pool_fraction,
             )

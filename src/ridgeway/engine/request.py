@@ -8,8 +8,8 @@ import numpy as np
 
 from ridgeway.cache.pages import PageTable
 from ridgeway.core.method import DecodingMethod
-from ridgeway.core.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
-from ridgeway.core.query import Answer
+from ridgeway.core.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput, StreamTrace
+from ridgeway.core.query import Answer, Commit
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.text import Detokenizer
@@ -37,7 +37,7 @@ class Running:
 
     arrival: its place in the order of arrival. leader: the first sample of the same request, whose prompt the others
     take over; None for the first itself. shareable: whether all its K/V are what the table's scope says.
-    idle_streams: how many in a row brought nothing.
+    idle_streams: how many in a row brought nothing. trace: of a request that asks for it.
     """
 
     sequence: Sequence
@@ -49,13 +49,15 @@ class Running:
     cumulative_logprob: float | None = None
     shareable: bool = True
     idle_streams: int = 0
+    trace: list[StreamTrace] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
         """Whether its prompt is as cached as it will be: the first sample computes it for all of them."""
         if self.leader is None or self.leader.sequence.finished:
             return True
-        return self.leader.sequence.cached >= self.sequence.prompt_length - 1
+        unit = self.sequence.method.visibility(self.sequence.traits).unit
+        return unit is None or self.leader.sequence.cached >= (self.sequence.prompt_length - 1) // unit * unit
 
 
 @dataclass(eq=False)
@@ -86,6 +88,8 @@ class Tracked:
                 logprobs=sample.logprobs,
                 drafts=sample.sequence.drafts,
                 explanation=sample.sequence.method.explain(sample.sequence),
+                reveals=sample.sequence.reveals,
+                trace=sample.trace if self.request.params.trace else None,
             )
             for sample in self.samples
         ]
@@ -101,18 +105,22 @@ class Tracked:
             error=self.error,
         )
 
-    def record_logprobs(self, sample: Running, answer: Answer, tokens: list[int], source: list[int]) -> None:
-        """Log-probabilities of committed `tokens`; token i was read as row source[i] of `answer` (-1: unknown)."""
+    def record_logprobs(self, sample: Running, answer: Answer, tokens: list[int], commit: Commit) -> None:
+        """Log-probabilities of the accepted `tokens` of a commit, which says where in which answer they were read."""
         asked = self.request.params.logprobs
         if asked is None:
             return
         sample.logprobs = [] if sample.logprobs is None else sample.logprobs
-        for token, row in zip(tokens, source, strict=True):
-            if row < 0 or answer.logprobs is None or answer.ranks is None:
+        for place, token in enumerate(tokens):
+            row = place if commit.source is None else int(commit.source[place])
+            read = answer
+            if row < 0 and place in commit.earlier:
+                read, row = commit.earlier[place], 0
+            if row < 0 or read.logprobs is None or read.ranks is None:
                 sample.logprobs.append({})
                 continue
-            chosen = Logprob(float(answer.logprobs[row]), int(answer.ranks[row]), self._text_of(token))
-            sample.logprobs.append(self._with_likeliest(answer, row, token, chosen, asked))
+            chosen = Logprob(float(read.logprobs[row]), int(read.ranks[row]), self._text_of(token))
+            sample.logprobs.append(self._with_likeliest(read, row, token, chosen, asked))
             sample.cumulative_logprob = (sample.cumulative_logprob or 0.0) + chosen.logprob
 
     def record_prompt_logprobs(self, answer: Answer, positions: list[int]) -> None:

@@ -153,12 +153,12 @@ class Scheduler:
         return sequence.committed - 1
 
     def _reserve(self, running: Running, rows: int) -> bool:
-        return self.cache.reserve(running.table, running.sequence.cached + rows)
+        return self.cache.reserve(running.table, running.sequence.cached + running.sequence.held + rows)
 
     def _preempt(self, running: Running) -> None:
         self.running.remove(running)
         self.cache.release(running.table)
-        running.sequence.cached = 0
+        running.sequence.cached = running.sequence.held = 0
         self.waiting.appendleft(running)
         self.listener.preempted(running)
 

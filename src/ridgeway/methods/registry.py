@@ -13,6 +13,8 @@ from ridgeway.core.method import DecodingMethod
 from ridgeway.core.traits import ModelTraits
 from ridgeway.methods.auto import Auto
 from ridgeway.methods.autoregressive import Autoregressive
+from ridgeway.methods.block_diffusion import BlockDiffusion
+from ridgeway.methods.diffusion import Diffusion
 from ridgeway.methods.draft_model import Draft
 from ridgeway.methods.lookahead import Lookahead
 from ridgeway.methods.ngram import NGram
@@ -33,13 +35,16 @@ METHODS: Mapping[str, type[DecodingMethod]] = {
         SelfSpeculative,
         Draft,
         VerifiedDiffusion,
+        BlockDiffusion,
+        Diffusion,
     )
 }
 
 
 def default_method(traits: ModelTraits) -> str:
-    """What decodes a model of these traits if nobody says otherwise."""
-    return Autoregressive.name
+    """What decodes a model of these traits if nobody says otherwise: the plainest method that can run it."""
+    plain = (Autoregressive, BlockDiffusion, Diffusion)
+    return next((cls.name for cls in plain if cls().refusal(traits) is None), Autoregressive.name)
 
 
 def make_method(spec: "str | DecodingMethod | type[DecodingMethod]") -> DecodingMethod:

@@ -1,8 +1,9 @@
 """What was measured, step by step and for a whole run, beside what the cost model counted.
 
 Only the seconds of weight streams count, so that rates hold no idle time: waiting for a next request,
-printing, a tokenizer. A step belongs to the prefill until the first token is there, or if a query of it was
-still working through a prompt; everything else is decode, and the roof fraction is that of decode.
+printing, a tokenizer. A step belongs to the prefill until the first token is there (revealed, where an answer
+is denoised), or if a query of it was still working through a prompt; everything else is decode, and the roof
+fraction is that of decode.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,8 +19,9 @@ class StepReport:
     """One weight stream (or several that a step needed).
 
     rows, reads, requests: how many it had. prefill_rows: rows that predict tokens that the prompt holds
-    already. committed: tokens that became final. pool_fraction: share of the K/V pool that
-    sequences held. seconds: taken. floor: least seconds possible; estimate:
+    already. committed: tokens that became final; revealed: that became known, which denoising
+    does before they are final. pool_fraction: share of the K/V pool that sequences held. seconds: taken.
+    floor: least seconds possible; estimate:
     expected beforehand.
     """
 
@@ -34,6 +36,7 @@ class StepReport:
     estimate: Estimate
     bound: Bound
     pool_fraction: float = 0.0
+    revealed: int = 0
 
     @classmethod
     def of(
@@ -48,6 +51,7 @@ class StepReport:
         committed: int,
         seconds: float,
         pool_fraction: float = 0.0,
+        revealed: int = 0,
     ) -> Self:
         """A step of that cost, judged by the cost model as it is now; let it `observe` it afterwards."""
         return cls(
@@ -62,6 +66,7 @@ class StepReport:
             estimate=cost_model.estimate(cost),
             bound=cost_model.bound(cost),
             pool_fraction=pool_fraction,
+            revealed=revealed,
         )
 
     @property
@@ -183,8 +188,9 @@ class RunReport:
         """The run that consists of these steps, in order."""
         steps = tuple(steps)
         first = next((n + 1 for n, step in enumerate(steps) if step.committed), len(steps))
-        later = steps[first:]
-        prefill = Phase((*steps[:first], *(step for step in later if step.prefill_rows)))
+        begun = next((n + 1 for n, step in enumerate(steps) if step.committed or step.revealed), len(steps))
+        later = steps[begun:]
+        prefill = Phase((*steps[:begun], *(step for step in later if step.prefill_rows)))
         decode = Phase(tuple(step for step in later if not step.prefill_rows))
         return cls(
             model=model,

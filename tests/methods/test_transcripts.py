@@ -1,0 +1,44 @@
+"""Step by step what the published samplers do, through the real loader and engine, alone and in mixed batches."""
+
+from functools import cache
+
+import pytest
+from transcripts import GOLDEN, METHODS, transcripts
+
+from ridgeway.testing import toy_llm
+
+MODELS = [model for model in METHODS if (GOLDEN / model).exists()]
+CASES = [case for model in MODELS for case in transcripts(model)]
+
+
+@cache
+def llm_of(model):
+    return toy_llm(str(model))
+
+
+def steps_of(output):
+    assert output.error is None, output.error
+    return [sorted(step.revealed) for step in output.outputs[0].trace]
+
+
+@pytest.mark.filterwarnings("ignore:method 'block-diffusion'")  # a block size that the model was not trained with
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_transcript_is_reproduced_step_by_step(case):
+    output = llm_of(case.model).generate(case.prompt, case.params, method=case.method)[0]
+    assert steps_of(output) == [sorted(reveals) for reveals in case.reveals]
+    assert all(output.outputs[0].logprobs)
+
+
+@pytest.mark.filterwarnings("ignore:method 'block-diffusion'")
+@pytest.mark.parametrize("slots", [4096, 160])
+@pytest.mark.parametrize("model", MODELS)
+def test_all_transcripts_of_a_model_are_reproduced_in_one_batch(model, slots):
+    """With few slots sequences are preempted, and approximate K/V that were held are lost and computed once more."""
+    cases = transcripts(model)
+    llm = toy_llm(str(GOLDEN / model), slots=slots, max_rows=64)
+    outputs = llm.generate(
+        [case.prompt for case in cases], [case.params for case in cases], method=[case.method for case in cases]
+    )
+    for case, output in zip(cases, outputs, strict=True):
+        found = [step for step in steps_of(output) if step]
+        assert found == [sorted(reveals) for reveals in case.reveals if reveals], case.name
