@@ -4,7 +4,7 @@ import json
 
 import gguf
 import pytest
-from gguf_checkpoints import write_gguf
+from gguf_checkpoints import GOLDEN, write_gguf
 
 from ridgeway.core.errors import ModelError
 from ridgeway.models.known import find_known, find_outline, known_models, outline_of_parameters
@@ -17,6 +17,7 @@ STATED = {
     "mixtral-8x7b": 46.7, "phi-2": 2.78, "yi-34b": 34.4, "gemma-3-4b": 3.88, "qwen2.5-7b": 7.62, "qwen3-8b": 8.19,
     "qwen3-32b": 32.8, "qwen3-30b-a3b": 30.5, "qwen3-235b-a22b": 235.1, "gpt-oss-20b": 20.9, "gpt-oss-120b": 116.8,
     "deepseek-v3": 671.0, "kimi-k2": 1026.0, "llada-8b": 8.02, "dream-7b": 7.62, "llama-4-scout": 107.8,
+    "sdar-1.7b": 2.03, "sdar-4b": 4.41, "sdar-8b": 8.19, "fast-dllm-v2-1.5b": 1.54, "fast-dllm-v2-7b": 7.62,
 }  # fmt: skip
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -32,6 +33,20 @@ def written(tmp_path, **fields):
 @pytest.mark.parametrize("name", STATED)
 def test_weights_add_up_to_what_the_card_states(name):
     assert find_outline(name).config.parameters / 1e9 == pytest.approx(STATED[name], rel=0.005)
+
+
+def test_bd3lm_is_counted_without_what_is_computed_once():
+    """The checkpoint's 169.7 M weights less those of the modulation, which no weight stream reads."""
+    modulation = 12 * (128 * 6 * 768 + 6 * 768) + 128 * 2 * 768 + 2 * 768 + 256 * 128 + 128 * 128 + 2 * 128
+    found = find_outline("kuleshov-group/bd3lm-owt-block_size4")
+    assert found.config.parameters == pytest.approx(679e6 / 4 - modulation, rel=0.002)
+    assert found.precision == "fp32"
+
+
+@pytest.mark.parametrize("name", ["llada", "sdar", "bd3lm", "dream", "fast_dllm_v2"])
+def test_the_outline_of_a_diffusion_checkpoint_counts_what_loading_it_holds(name):
+    folder = GOLDEN / name
+    assert find_outline(folder).config.parameters == pytest.approx(load_model(folder).parameters, rel=0.02)
 
 
 def test_every_model_of_the_list_loads_and_says_where_it_is_from():

@@ -81,6 +81,26 @@ def test_one_row_of_a_tied_model_costs_what_a_hand_count_says() -> None:
     assert (cost.rows, cost.streams) == (1, 1)
 
 
+def test_norms_with_biases_gates_and_a_plain_mlp_cost_what_a_hand_count_says() -> None:
+    config = replace(
+        TIED, tied_head=False, norm="layer", norm_bias=True, residual_gates=True, activation="gelu", gated_mlp=False,
+        mlp_bias=True, head_bias=True,
+    )  # fmt: skip
+    model, row = cost_model(config), [QueryShape(rows=1, cached=5, reads=1)]
+    cost = model.count(row)
+    attention = 2 * (4 * 4) * 8 + 2 * (2 * 4) * 8
+    mlp = 2 * 12 * 8
+    vectors = 3 * 8  # of each sublayer: norm, its bias, gate
+    biases = 12 + 8
+    top = 2 * 8 + 10 * 8 + 10  # the last norm and its bias, the head and its bias
+    assert cost.weight_bytes == 4 * (2 * (attention + vectors + mlp + vectors + biases) + top + 8)  # 8: one embedding
+    assert cost.matrix_flops == 2 * 2 * (attention + mlp)
+    per_layer = 4 * 8 + 2 * (16 + 2 * 8) + 2 * 12
+    assert cost.activation_bytes == 4 * (2 * per_layer + 8 + 10)
+    no_attention = np.array([[False, True], [False, True]])
+    assert cost.weight_bytes - model.count(row, no_attention).weight_bytes == 4 * 2 * (attention + vectors)
+
+
 def test_three_rows_of_an_untied_model_with_a_window_cost_what_a_hand_count_says() -> None:
     cost = cost_model(WINDOWED).count([QueryShape(rows=3, cached=4, reads=2)])
     q_and_o = 2 * (4 * 2) * 8

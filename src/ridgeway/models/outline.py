@@ -14,19 +14,20 @@ from ridgeway.models.fields import Fields
 
 _MOST_LAYERS = 4096
 _TIED_BY_DEFAULT = ("gemma", "gpt2", "smollm")
-_PLAIN_MLP = ("phi", "gpt2", "gptj", "gpt_neox", "starcoder2", "falcon", "opt", "bloom", "nemotron")
+_PLAIN_MLP = ("phi", "gpt2", "gptj", "gpt_neox", "starcoder2", "falcon", "opt", "bloom", "nemotron", "bd3lm")
 _NOT_COUNTED = (
     *("hybrid_override_pattern", "linear_num_key_heads", "ssm_cfg", "state_size", "mamba_d_state", "mamba_d_ssm"),
     *("linear_attn_config", "attn_layer_period", "global_head_dim", "index_topk", "block_configs"),
 )
-# LLaDA and GPT-2 name the same sizes otherwise.
+_QKV_BIAS = ("qwen2", "phi", "Dream", "Fast_dLLM_Qwen")
+# LLaDA, BD3-LM and GPT-2 name the same sizes otherwise.
 _ALSO = {
-    "hidden_size": ("d_model", "n_embd"),
-    "num_hidden_layers": ("n_layers", "n_layer"),
+    "hidden_size": ("d_model", "n_embd", "hidden_dim"),
+    "num_hidden_layers": ("n_layers", "n_layer", "n_blocks"),
     "num_attention_heads": ("n_heads", "n_head"),
     "num_key_value_heads": ("n_kv_heads",),
     "intermediate_size": ("mlp_hidden_size", "n_inner"),
-    "max_position_embeddings": ("max_sequence_length", "n_positions", "seq_length"),
+    "max_position_embeddings": ("max_sequence_length", "n_positions", "seq_length", "model_length"),
     "vocab_size": ("embedding_size", "padded_vocab_size"),
     "tie_word_embeddings": ("weight_tying",),
     "num_experts": ("num_local_experts", "n_routed_experts"),
@@ -86,9 +87,9 @@ def _config(fields: Fields) -> ModelConfig:
         raise fields.wrong("num_key_value_heads", f"a number that divides num_attention_heads, {heads}")
     experts = _experts(fields, layers)
     default = None if experts is None else experts.intermediate
-    if family in ("gpt2", "gpt_bigcode"):
-        default = 4 * hidden
-    bias = fields.flag("attention_bias", family in ("qwen2", "phi"))
+    if family in ("gpt2", "gpt_bigcode", "bd3lm", "llada"):
+        default = fields.integer("mlp_ratio", 4) * hidden
+    bias = fields.flag("attention_bias", family in _QKV_BIAS)
     return ModelConfig(
         architecture=family,
         hidden=hidden,
