@@ -1,0 +1,4 @@
+"""Diffusion models, trained: the objectives of masked and block diffusion, and what is needed to train with them.
+
+The only part of the package that imports torch (the extra `train`).
+"""
