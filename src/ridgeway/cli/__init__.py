@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from ridgeway.cli import bench, chat, lab, machine, methods, roof, run
+from ridgeway.cli import bench, chat, lab, machine, methods, roof, run, train
 from ridgeway.core.errors import RidgewayError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("roof")(roof.roof)
 app.command("lab")(lab.lab)
 app.command("machine")(machine.machine)
 app.command("methods")(methods.methods)
+app.command("train")(train.train)
 
 
 def _version(asked: bool) -> None:

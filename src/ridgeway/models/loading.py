@@ -19,6 +19,7 @@ from ridgeway.models.architectures import architecture_of_gguf, architecture_of_
 from ridgeway.models.architectures.architecture import Architecture, Names, TensorSource, file_name
 from ridgeway.models.config import ModelConfig
 from ridgeway.models.default import BUILT_IN, built_in_model
+from ridgeway.models.diffusion_section import with_diffusion_section
 from ridgeway.models.fields import Fields
 from ridgeway.models.gguf import read_gguf
 from ridgeway.models.gguf_tokenizer import end_ids_of_gguf, tokenizer_of_gguf
@@ -103,7 +104,7 @@ def load_folder(folder: Path) -> Model:
         raise ModelError(folder, f"has no config.json{hint}")
     fields = Fields(config_path, read_json(config_path))
     architecture = architecture_of_hf(fields)
-    config = architecture.config_from_hf(fields)
+    config = with_diffusion_section(architecture.config_from_hf(fields), fields)
     generation_path = folder / "generation_config.json"
     generation = Fields(generation_path, read_json(generation_path) if generation_path.is_file() else {})
     ends = generation.ids("eos_token_id", config.vocab_size) + fields.ids("eos_token_id", config.vocab_size)

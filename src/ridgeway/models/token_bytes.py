@@ -20,13 +20,13 @@ def _byte_characters() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-_BYTE_OF = _byte_characters()
+BYTE_OF = _byte_characters()
 
 
 def spell_byte_level(token: str) -> bytes:
     """The bytes of a byte-level token; of one with other characters, its UTF-8."""
     try:
-        return bytes([_BYTE_OF[character] for character in token])
+        return bytes([BYTE_OF[character] for character in token])
     except KeyError:
         return token.encode()
 

@@ -1,10 +1,10 @@
 """The decoder of the Llama family in torch, for training: the one definition that the executors run, with gradients.
 
-Parameters carry the canonical names of `ModelConfig.tensor_shapes`, so that weights go in and out without a table. Which
-rows see which is an argument: that is all in which autoregressive, masked-diffusion and block-diffusion models differ.
+Parameters carry the canonical names of `ModelConfig.tensor_shapes`, so that weights go in and out without a table.
+Which rows see which is an argument: autoregressive, masked-diffusion and block-diffusion models differ in nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ class Layer(nn.Module):
         for name, shape in config.tensor_shapes().items():
             if name.startswith(prefix):
                 self.register_parameter(name.removeprefix(prefix), nn.Parameter(torch.empty(shape)))
-        self.adapters = nn.ModuleDict()  # of matrices that low-rank training adapts
+        self.adapters: MutableMapping[str, LowRank] = nn.ModuleDict()  # type: ignore[assignment]  # by matrix
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], sees: Tensor, distance: Tensor) -> Tensor:
         """x: (batch, rows, hidden). sees: (rows, rows). distance: (rows, rows), how far back each row lies."""
@@ -37,9 +37,10 @@ class Layer(nn.Module):
         return x + self._project("down", functional.silu(self._project("gate", h)) * self._project("up", h))
 
     def _attention(self, h: Tensor, angles: tuple[Tensor, Tensor], sees: Tensor, distance: Tensor) -> Tensor:
-        q = self._project("q", h).unflatten(-1, (self.config.heads, -1))  # (batch, rows, heads, head_dim)
-        k = self._project("k", h).unflatten(-1, (self.config.kv_heads, -1))
-        v = self._project("v", h).unflatten(-1, (self.config.kv_heads, -1))
+        batch, rows, _ = h.shape
+        q = self._project("q", h).view(batch, rows, self.config.heads, -1)  # (batch, rows, heads, head_dim)
+        k = self._project("k", h).view(batch, rows, self.config.kv_heads, -1)
+        v = self._project("v", h).view(batch, rows, self.config.kv_heads, -1)
         if self.config.qk_norm:
             q, k = self._norm("q_norm", q), self._norm("k_norm", k)
         q, k = rotate(q, *angles), rotate(k, *angles)
@@ -68,13 +69,15 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         if config.experts is not None or config.latent is not None or not config.gated_mlp:
-            raise RequestError(f"{config.architecture} models are not trained: expected a dense decoder of Llama's kind")
+            raise RequestError(
+                f"{config.architecture} models are not trained: expected a dense decoder of Llama's kind"
+            )
         self.config = config
         shapes = config.tensor_shapes()
-        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.layers))
+        self.layers: Sequence[Layer] = nn.ModuleList(Layer(config, i) for i in range(config.layers))  # type: ignore
         for name in shapes.keys() - dict(self.named_parameters()).keys():
             self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
-        self.register_buffer("frequencies", torch.from_numpy(rope_frequencies(config)), persistent=False)
+        self.frequencies = torch.from_numpy(rope_frequencies(config))
 
     def forward(self, tokens: Tensor, positions: Tensor, sees: Tensor) -> Tensor:
         """Logits (batch, rows, vocabulary), float32.

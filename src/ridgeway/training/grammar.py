@@ -6,9 +6,9 @@ from it; a corpus tells none of these. `ANIMALS` is simple English: the verb agr
 which is what tokens that are revealed too many at a time get wrong.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from math import exp, log
+from math import log
 
 import numpy as np
 
@@ -68,23 +68,20 @@ class Grammar:
 
     def sentences(self) -> Iterator[tuple[str, float]]:
         """Every sentence with its probability. Only for small grammars."""
-
-        def derive(symbols: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
-            if not symbols:
-                yield (), 1.0
-                return
-            first, rest = symbols[0], symbols[1:]
-            for head, p in [((first,), 1.0)] if first not in self.rules else self._derived(first, derive):
-                for tail, q in derive(rest):
-                    yield head + tail, p * q
-
-        for words, probability in derive((self.start,)):
+        for words, probability in self._derive((self.start,)):
             yield " ".join(words) + ".", probability
 
-    def _derived(self, symbol, derive):  # type: ignore[no-untyped-def]
-        for probability, expansion in self.rules[symbol]:
-            for words, inner in derive(expansion):
-                yield words, probability * inner
+    def _derive(self, symbols: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Everything that a row of symbols can stand for."""
+        if not symbols:
+            yield (), 1.0
+        elif symbols[0] not in self.rules:
+            for words, probability in self._derive(symbols[1:]):
+                yield symbols[:1] + words, probability
+        else:
+            for chosen, expansion in self.rules[symbols[0]]:
+                for words, probability in self._derive(expansion + symbols[1:]):
+                    yield words, chosen * probability
 
     def _expand(self, symbol: str, generator: np.random.Generator) -> Iterator[str]:
         if symbol not in self.rules:
@@ -112,7 +109,7 @@ class Grammar:
                 total[end] = total.get(end, 0.0) + so_far
         return total
 
-    def _expected(self, value) -> float:  # type: ignore[no-untyped-def]
+    def _expected(self, value: Callable[[float, list[str]], float]) -> float:
         """Of a quantity that is a sum over choices: value(probability of a choice, words that it writes)."""
 
         @cache
@@ -126,7 +123,8 @@ class Grammar:
                 for probability, expansion in self.rules[symbol]
             )
 
-        return expected(self.start)
+        total: float = expected(self.start)
+        return total
 
 
 def _evenly(words: str) -> tuple[Expansion, ...]:

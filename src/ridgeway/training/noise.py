@@ -1,7 +1,7 @@
 """Which tokens are masked: the forward process of absorbing-state diffusion (Austin et al. 2021, section 3.1).
 
-At time t of the linear schedule each token is masked with probability t, on its own. Every block of a text has a time of
-its own (Arriola et al. 2025, section 3.1), and times are stratified over a batch, which lowers the variance of the loss.
+At time t of the linear schedule each token is masked with probability t, on its own. Every block of a text has a time
+of its own (Arriola et al. 2025, section 3.1). Times are stratified over a batch, which lowers the loss's variance.
 """
 
 from typing import NamedTuple
@@ -17,9 +17,7 @@ class Noised(NamedTuple):
     weight: Tensor
 
 
-def block_times(
-    batch: int, blocks: int, between: tuple[float, float], generator: torch.Generator
-) -> Tensor:
+def block_times(batch: int, blocks: int, between: tuple[float, float], generator: torch.Generator) -> Tensor:
     """(batch, blocks): each uniform between the two bounds, one from each of batch * blocks equal parts of them."""
     low, high = between
     count = batch * blocks

@@ -1,10 +1,10 @@
 """What is minimized: an upper bound on the negative log-likelihood of texts, and for a model that is read both ways
 the likelihood itself.
 
-Masked diffusion (Sahoo et al. 2024, eq. 10; Nie et al. 2025, eq. 3) and block diffusion (Arriola et al. 2025, eq. 8) are
-one formula. With the linear schedule, and t for each block of its own,
+Masked diffusion (Sahoo et al. 2024, eq. 10; Nie et al. 2025, eq. 3) and block diffusion (Arriola et al. 2025, eq. 8)
+are one formula. With the linear schedule, and t for each block of its own,
 
-    -log p(x)  <=  sum over blocks b of  E_t E_mask  1/t  sum over masked i in b of  -log p(x_i | noisy b, clean blocks < b)
+    -log p(x)  <=  sum over blocks b of E_t E_mask 1/t sum over masked i in b of -log p(x_i | noisy b, clean before b)
 
 One block that is the whole text makes it masked diffusion; blocks of one token make it the autoregressive likelihood.
 """
@@ -38,7 +38,7 @@ class Objective:
     block_size: None: the whole text is one block (masked diffusion). mask_id: of the token that stands for nothing.
     logit_shift: whether row p predicts token p, or p + 1 (kept by models that come from autoregressive ones). between:
     bounds of the time t. complementary: two noisy copies, each masking what the other shows. causal_clean: clean rows
-    see causally. causal_weight: of the autoregressive loss of the clean rows; above 0 for a model that is read both ways.
+    see causally. causal_weight: of the autoregressive loss of the clean rows; above 0 for a model read both ways.
     """
 
     block_size: int | None
@@ -52,7 +52,9 @@ class Objective:
     def __post_init__(self) -> None:
         low, high = self.between
         if not 0 < low <= high <= 1 or (self.complementary and high == 1 and low == 1):
-            raise RequestError(f"times between {low:g} and {high:g}: expected 0 < low <= high <= 1, not both 1 if complementary")
+            raise RequestError(
+                f"times between {low:g} and {high:g}: expected 0 < low <= high <= 1, not both 1 if complementary"
+            )
         if self.causal_weight and not (self.causal_clean or self.block_size == 1):
             raise RequestError("causal_weight needs clean rows that see causally: causal_clean, or blocks of 1")
         if self.block_size is None and self.causal_clean:
@@ -61,16 +63,13 @@ class Objective:
     def loss(self, decoder: Decoder, texts: Texts, generator: torch.Generator) -> Tensor:
         """Nats per token that is to be predicted: the bound, plus the autoregressive loss times its weight."""
         length = texts.tokens.shape[1]
-        copies = noise(texts.maskable, self.block_size or length, self.between, self.complementary, generator)
+        copies = noise(self.denoised(texts), self.block_size or length, self.between, self.complementary, generator)
         noisy, clean = self.read(decoder, texts.tokens, [copy.masked for copy in copies])
+        alone = self.predicted_clean(texts)
         predicted = max(1, int(texts.maskable.sum()))
         total = torch.zeros(())
         for logits, (masked, weight) in zip(noisy, copies, strict=True):
-            where = masked
-            if self.logit_shift is LogitShift.NEXT:  # the first token of a block is predicted from clean rows alone
-                first = torch.arange(length) % (self.block_size or length) == 0
-                where, weight = torch.where(first, texts.maskable, masked), torch.where(first, 1.0, weight)
-                where = where & (torch.arange(length) > 0)
+            where, weight = masked | alone, torch.where(alone, 1.0, weight)
             surprise = functional.cross_entropy(logits[where], texts.tokens[where], reduction="none")
             total = total + (surprise * weight[where]).sum() / (predicted * len(copies))
         if self.causal_weight:
@@ -79,6 +78,21 @@ class Objective:
             surprise = functional.cross_entropy(clean[:, :-1][where], texts.tokens[:, 1:][where], reduction="sum")
             total = total + self.causal_weight * surprise / predicted
         return total
+
+    def predicted_clean(self, texts: Texts) -> Tensor:
+        """(batch, length): what is predicted from clean rows whatever is masked, if rows predict the next token: the
+        first of each block.
+        """
+        first = torch.arange(texts.tokens.shape[1]) % (self.block_size or texts.tokens.shape[1]) == 0
+        first[0] = False  # nothing comes before it
+        return texts.maskable & first & (self.logit_shift is LogitShift.NEXT)
+
+    def denoised(self, texts: Texts) -> Tensor:
+        """(batch, length): what is masked and predicted from what is not."""
+        free = texts.maskable & ~self.predicted_clean(texts)
+        if self.logit_shift is LogitShift.NEXT:
+            free[:, 0] = False
+        return free
 
     def read(self, decoder: Decoder, tokens: Tensor, masks: Sequence[Tensor]) -> tuple[list[Tensor], Tensor | None]:
         """Logits (batch, length, vocabulary) that predict each token, for each noisy copy; and those of the clean rows.
@@ -103,7 +117,7 @@ class Objective:
 
     def _shifted(self, noisy: Tensor, clean: Tensor | None) -> Tensor:
         """Logits that predict token i: those of row i - 1, of the clean one where i begins a block."""
-        if clean is not None:
-            last = torch.arange(noisy.shape[1]) % self.block_size == self.block_size - 1  # type: ignore[operator]
+        if clean is not None and self.block_size is not None:
+            last = torch.eq(torch.arange(noisy.shape[1]) % self.block_size, self.block_size - 1)
             noisy = torch.where(last[:, None], clean, noisy)
         return noisy.roll(1, dims=1)

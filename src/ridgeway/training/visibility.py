@@ -1,8 +1,8 @@
 """Which rows see which in training: all blocks of a text denoised in one forward pass.
 
-A block-diffusion model denoises a block that sees the finished text before it. Done block by block, a text of n tokens
-costs n / B forward passes. Arriola et al. (2025, section 3.1 and figure 3) run the noisy text and the clean text side by
-side in one pass of 2n rows, under a mask that is the union of three:
+A block-diffusion model denoises a block that sees the finished text before it. Done block by block, a text of n
+tokens costs n / B forward passes. Arriola et al. (2025, section 3.1 and figure 3) run the noisy text and the clean text
+side by side in one pass of 2n rows, under a mask that is the union of three:
 
     block diagonal       a noisy row sees the noisy rows of its own block
     offset block causal  a noisy row sees the clean rows of earlier blocks
