@@ -14,7 +14,7 @@ from ridgeway.testing import toy_config, toy_llm, toy_model
 from ridgeway.training.decoder import Decoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CHECKPOINTS = ["llama3_rope", "llama_tied", "llama_untied", "mistral", "qwen2", "qwen3"]
+CHECKPOINTS = ["llama3_rope", "llama_tied", "llama_untied", "mistral", "qwen2", "qwen3", "sdar", "llada", "dream"]
 
 
 def decoder_of(model):

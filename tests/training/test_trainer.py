@@ -1,16 +1,20 @@
-"""Training as a whole: it learns, goes on where it was interrupted, and leaves a folder that the ordinary loader reads."""
+"""Training as a whole: it learns, goes on where it was interrupted, and leaves what the ordinary loader reads."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from ridgeway.core.errors import RequestError
+from ridgeway.cli import app
+from ridgeway.core.errors import RequestError, RidgewayError
 from ridgeway.core.traits import LogitShift
 from ridgeway.models.loading import load_model
 from ridgeway.testing import toy_llm
+from ridgeway.training.byte_tokenizer import byte_tokenizer
 from ridgeway.training.recipe import read_recipe
 from ridgeway.training.trainer import Trainer
 
@@ -90,12 +94,150 @@ def test_a_state_of_another_recipe_is_refused(tmp_path):
         Trainer(other, tmp_path / "out")
 
 
-def reads_back(trainer, folder, visibility):
-    """The saved folder gives the logits of the decoder that was trained, through the ordinary loader."""
-    from tests_of_decoder import logits_of
+@torch.no_grad()
+def logits_of(decoder, tokens, rule):
+    positions = np.arange(len(tokens))
+    sees = torch.from_numpy(rule.matrix(positions))
+    return decoder(torch.tensor([tokens]), torch.from_numpy(positions), sees)[0].numpy()
 
-    model = load_model(folder)
+
+def reads_back(trainer):
+    """The saved folder gives the logits of the decoder that was trained, through the ordinary loader."""
+    model = load_model(trainer.save("float32"))
     tokens = np.random.default_rng(1).integers(0, model.config.vocab_size - 1, 19).tolist()
-    found = toy_llm(model).logits(tokens, visibility)
-    assert np.abs(found - logits_of(trainer.model.decoder, tokens, visibility)).max() < 1e-4
+    found = toy_llm(model).logits(tokens)
+    assert np.abs(found - logits_of(trainer.model.decoder, tokens, model.config.traits.visibility)).max() < 1e-4
     return model
+
+
+def test_a_new_model_is_saved_as_what_the_loader_knows_as_sdar(tmp_path):
+    trainer = Trainer(recipe_in(tmp_path, BLOCKS), tmp_path / "out")
+    list(trainer.run(until=3))
+    model = reads_back(trainer)
+    assert (model.config.architecture, model.config.attention, model.config.block_size) == ("sdar", "block", 4)
+    assert model.config.logit_shift is LogitShift.IN_PLACE
+    assert model.tokenizer.token(model.config.mask_id) == "<|mask|>"
+    assert model.tokenizer.token(model.config.end_ids[0]) == "<|end|>"
+    text = "the dog sees two cats."
+    assert model.tokenizer.decode(model.tokenizer.encode(text)) == text
+    assert "<svg" in (tmp_path / "out" / "loss.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "objective", "attention", "shift"),
+    [
+        ("llama_tied", BLOCKS, "block", LogitShift.IN_PLACE),
+        ("qwen2", 'attention = "block"\nblock_size = 8\nlogit_shift = "next"', "block", LogitShift.NEXT),
+        ("qwen3", 'attention = "bidirectional"', "bidirectional", LogitShift.IN_PLACE),
+        (
+            "llama_untied",
+            'attention = "causal-block"\nblock_size = 4\ncausal_weight = 1',
+            "causal-block",
+            LogitShift.NEXT,
+        ),
+        ("mistral", 'attention = "bidirectional"\nlogit_shift = "next"', "bidirectional", LogitShift.NEXT),
+    ],
+)
+def test_an_autoregressive_checkpoint_becomes_a_diffusion_model(tmp_path, checkpoint, objective, attention, shift):
+    source = with_tokenizer(tmp_path, checkpoint)
+    recipe = recipe_in(tmp_path, objective, model=f'[model]\nfrom = "{source}"', length=60)
+    trainer = Trainer(recipe, tmp_path / "out")
+    before = load_model(source).config
+    list(trainer.run(until=3))
+    config = reads_back(trainer).config
+    assert (config.attention, config.logit_shift) == (attention, shift)
+    assert config.vocab_size in (before.vocab_size, before.vocab_size + 1)
+    assert (config.rope_theta, config.rope_scaling, config.windows) == (
+        before.rope_theta,
+        before.rope_scaling,
+        before.windows,
+    )
+
+
+def test_low_rank_changes_are_saved_merged(tmp_path):
+    source = with_tokenizer(tmp_path, "llama_tied")
+    start = f'[model]\nfrom = "{source}"\nlora_rank = 2'
+    trainer = Trainer(recipe_in(tmp_path, BLOCKS, model=start, length=60), tmp_path / "out")
+    before = weights_of(trainer)
+    list(trainer.run(until=6))
+    after, mask = weights_of(trainer), trainer.model.mask_id
+    assert trainer.trained_parameters < trainer.config.parameters
+    assert not torch.equal(after["layers.0.q"], before["layers.0.q"])
+    assert not torch.equal(after["embed"][mask], before["embed"][mask])
+    assert torch.equal(after["embed"][:mask], before["embed"][:mask])
+    assert torch.equal(after["final_norm"], before["final_norm"])
+    reads_back(trainer)
+
+
+def with_tokenizer(folder, checkpoint):
+    """A golden checkpoint beside a tokenizer of bytes; the goldens have none."""
+    target = folder / checkpoint
+    shutil.copytree(GOLDEN / checkpoint, target)
+    byte_tokenizer().save(str(target / "tokenizer.json"))
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | {"eos_token_id": 257}))
+    return target
+
+
+def test_a_mask_that_the_vocabulary_lacks_is_added_to_it(tmp_path):
+    source = with_tokenizer(tmp_path, "llama_tied")
+    size = load_model(source).config.vocab_size
+    start = f'[model]\nfrom = "{source}"\nmask_token = "<|unknown|>"'
+    trainer = Trainer(recipe_in(tmp_path, BLOCKS, model=start, length=60), tmp_path / "out")
+    model = load_model(trainer.save())
+    assert model.config.mask_id == model.tokenizer.backend.token_to_id("<|unknown|>") == 259
+    assert model.config.vocab_size == max(size, 260)
+
+
+def test_a_prompt_is_never_masked(tmp_path):
+    (tmp_path / "chats.jsonl").write_text('{"prompt": "ab", "answer": "cd"}\n{"text": "efg"}\n')
+    trainer = Trainer(recipe_in(tmp_path, BLOCKS, source=tmp_path / "chats.jsonl", length=8), tmp_path / "out")
+    batch = trainer.corpus.collate(trainer.corpus.documents)
+    begin, end = 258, 257
+    assert batch.tokens.tolist() == [
+        [begin, *b"abcd", end, end, end],
+        [begin, *b"efg", end, end, end, end],
+    ]
+    assert batch.maskable.sum(dim=1).tolist() == [5, 7]
+
+
+def test_a_text_is_learned_in_windows_from_anywhere_in_it(tmp_path):
+    (tmp_path / "book.txt").write_text("abcdefghijklmnopqrstuvwxyz")
+    trainer = Trainer(recipe_in(tmp_path, BLOCKS, source=tmp_path / "book.txt", length=6), tmp_path / "out")
+    rows = trainer.corpus.batch(50, 0, 0).tokens
+    assert (rows.diff(dim=1) == 1).all()
+    assert len({int(row[0]) for row in rows}) > 10
+
+
+@pytest.mark.parametrize(
+    ("objective", "source", "length", "model", "message"),
+    [
+        ('attention = "sideways"', "animals", 48, NEW, "one of block, causal-block, bidirectional"),
+        ("", "animals", 48, NEW, "block_size is missing"),
+        ("block_size = 0", "animals", 48, NEW, "block_size is 0"),
+        ("block_size = 4\nblok = 3", "animals", 48, NEW, "no such key; known are also, attention"),
+        ('block_size = 4\nalso = ["half"]', "animals", 48, NEW, "for the whole text"),
+        ("block_size = 4\ntimes = [0.9, 0.1]", "animals", 48, NEW, "0 < low <= high"),
+        ("block_size = 4\ncausal_weight = 1", "animals", 48, NEW, "no clean rows see causally"),
+        ("block_size = 4", "animals", 16, NEW, "expected at least 48"),
+        ("block_size = 4", "nowhere.txt", 48, NEW, "expected a grammar"),
+        ("block_size = 4", "animals", 48, NEW + "lora_rank = 4", "nothing to be changed"),
+        ("block_size = 4", "animals", 48, '[model]\nfrom = "nowhere/x"', "no such file or folder|cannot"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused_before_any_work(
+    tmp_path, objective, source, length, model, message
+):
+    with pytest.raises(RidgewayError, match=message):
+        Trainer(recipe_in(tmp_path, objective, model=model, source=source, length=length), tmp_path / "out")
+
+
+def test_the_command_trains_and_says_how_to_go_on(tmp_path):
+    recipe_in(tmp_path, BLOCKS)
+    command = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "out")]
+    first = CliRunner().invoke(app, [*command, "--steps", "2"])
+    assert first.exit_code == 0, first.output
+    assert "10 steps are left" in first.output
+    second = CliRunner().invoke(app, command)
+    assert "step 2 of 12" in second.output
+    assert load_model(tmp_path / "out" / "model").config.mask_id == 256

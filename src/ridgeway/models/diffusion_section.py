@@ -8,17 +8,13 @@ model has no name of its own; its folder has a section for the axes instead:
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, get_args
 
-from ridgeway.core.traits import LogitShift
+from ridgeway.core.traits import Attention, LogitShift
 from ridgeway.models.config import ModelConfig
 from ridgeway.models.fields import Fields
 
-_ATTENTION: Mapping[str, Literal["causal", "bidirectional", "block"]] = {
-    "causal": "causal",
-    "bidirectional": "bidirectional",
-    "block": "block",
-}
+_ATTENTION: Mapping[str, Attention] = {name: name for name in get_args(Attention)}
 _SHIFTS = {"in place": LogitShift.IN_PLACE, "next": LogitShift.NEXT}
 _WORDS = {shift: word for word, shift in _SHIFTS.items()}
 
@@ -30,13 +26,13 @@ def with_diffusion_section(config: ModelConfig, fields: Fields) -> ModelConfig:
         return config
     attention, shift = section.text("attention"), section.text("logit_shift")
     if attention not in _ATTENTION:
-        raise section.wrong("attention", "causal, bidirectional or block")
+        raise section.wrong("attention", f"one of {', '.join(_ATTENTION)}")
     if shift not in _SHIFTS:
         raise section.wrong("logit_shift", " or ".join(_SHIFTS))
     ids = section.ids("mask_token_id", config.vocab_size)
     if len(ids) != 1:
         raise section.wrong("mask_token_id", "one token id")
-    causal = attention == "causal"
+    causal = attention in ("causal", "causal-block")
     return replace(
         config,
         attention=_ATTENTION[attention],
@@ -51,7 +47,7 @@ def diffusion_section(config: ModelConfig) -> dict[str, Any]:
     """What `with_diffusion_section` reads; nothing for a model without a mask."""
     if config.mask_id is None:
         return {}
-    shift = config.mask_shift if config.attention == "causal" else config.logit_shift
+    shift = config.mask_shift if config.attention in ("causal", "causal-block") else config.logit_shift
     section = {
         "attention": config.attention,
         "block_size": config.block_size,

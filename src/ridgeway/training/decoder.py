@@ -68,7 +68,8 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        if config.experts is not None or config.latent is not None or not config.gated_mlp:
+        plain = config.norm == "rms" and not config.norm_bias and config.activation == "silu" and config.gated_mlp
+        if not plain or config.experts is not None or config.latent is not None or config.residual_gates:
             raise RequestError(
                 f"{config.architecture} models are not trained: expected a dense decoder of Llama's kind"
             )
@@ -92,7 +93,7 @@ class Decoder(nn.Module):
             x = layer(x, turn, sees, distance)
         x = functional.rms_norm(x, (self.config.hidden,), self.get_parameter("final_norm"), self.config.rms_eps)
         head = self.get_parameter("embed" if self.config.tied_head else "head")
-        return functional.linear(x, head).float()
+        return functional.linear(x, head, getattr(self, "head_bias", None)).float()
 
     def initialize(self, generator: torch.Generator) -> None:
         """Fresh weights: matrices normal with variance 1 / inputs, those that write to the residual stream smaller by

@@ -4,16 +4,19 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ridgeway.core.errors import RequestError
-from ridgeway.core.traits import LogitShift
+from ridgeway.core.traits import Attention, LogitShift
 from ridgeway.models.fields import Fields
 from ridgeway.training.objective import Objective
 
 RECIPES = Path(__file__).parent / "recipes"
-Attention = Literal["block", "bidirectional", "causal"]
-_ATTENTION: Mapping[str, Attention] = {"block": "block", "bidirectional": "bidirectional", "causal": "causal"}
+_ATTENTION: Mapping[str, Attention] = {
+    "block": "block",
+    "causal-block": "causal-block",
+    "bidirectional": "bidirectional",
+}
 _SHIFTS = {"in place": LogitShift.IN_PLACE, "next": LogitShift.NEXT}
 _SIZES = ("hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate")
 _KEYS = {
@@ -63,8 +66,8 @@ class Start:
 class Reading:
     """How the trained model reads: what its configuration will say, and what else it learns besides.
 
-    attention: `block`, `bidirectional` or `causal` (clean rows causally, a block that is denoised as a whole). also:
-    further block sizes, None for the whole text; every step takes the next of all of them. times: bounds of t.
+    attention: `block`, `causal-block` (clean rows see causally) or `bidirectional`. also: further block sizes, None for
+    the whole text; every step takes the next of all of them. times: bounds of t.
     """
 
     attention: Attention
@@ -84,8 +87,8 @@ class Reading:
                 logit_shift=self.logit_shift,
                 between=(1.0, 1.0) if size == 1 else self.times,
                 complementary=self.complementary and size != 1,
-                causal_clean=self.attention == "causal" and size is not None,
-                causal_weight=self.causal_weight if size == 1 or (self.attention == "causal" and size) else 0.0,
+                causal_clean=self.attention == "causal-block" and size is not None,
+                causal_weight=self.causal_weight if size == 1 or (self.attention == "causal-block" and size) else 0.0,
             )
             for size in (self.block_size, *self.also)
         )
@@ -180,7 +183,7 @@ def _start(fields: Fields) -> Start:
 def _reading(fields: Fields) -> Reading:
     stated = fields.text("attention", "block")
     if stated not in _ATTENTION:
-        raise fields.wrong("attention", "block, bidirectional or causal")
+        raise fields.wrong("attention", f"one of {', '.join(_ATTENTION)}")
     attention = _ATTENTION[stated]
     size = None if attention == "bidirectional" else fields.integer("block_size")
     also = fields.values.get("also", [])
@@ -195,6 +198,8 @@ def _reading(fields: Fields) -> Reading:
     weight = fields.values.get("causal_weight", 0.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
         raise fields.wrong("causal_weight", "0 or a positive number")
+    if weight and attention != "causal-block" and 1 not in (size, *also):
+        raise fields.wrong("causal_weight", "0, as no clean rows see causally: attention causal-block, or blocks of 1")
     return Reading(
         attention=attention,
         block_size=size,

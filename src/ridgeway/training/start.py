@@ -113,7 +113,7 @@ def _mask_id(model: Model, start: Start) -> int:
 
 def read_as(config: ModelConfig, reading: Reading, mask_id: int) -> ModelConfig:
     """The configuration of a model that reads so."""
-    causal = reading.attention == "causal"
+    causal = reading.attention == "causal-block"
     return replace(
         config,
         attention=reading.attention,
