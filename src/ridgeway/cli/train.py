@@ -1,5 +1,6 @@
 """`ridgeway train`: a recipe, followed; a model that `ridgeway run` reads."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -23,10 +24,8 @@ def train(
     """Train a diffusion model, or turn an autoregressive one into one; goes on where it was interrupted."""
     if precision not in ("bfloat16", "float32"):
         raise RidgewayError(f"--precision {precision}: expected bfloat16 or float32")
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise RidgewayError("training needs torch: pip install 'ridgeway[train]'") from error
+    if find_spec("torch") is None:
+        raise RidgewayError("training needs torch: pip install 'ridgeway[train]'")
     from rich.console import Console
 
     from ridgeway.cli.training import follow
