@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel
+from tokenizers.models import WordLevel
 
 from ridgeway.core.errors import ModelError
 from ridgeway.models.architectures import architecture_of_hf
@@ -166,6 +169,27 @@ def test_a_checkpoint_of_half_precision_loads(tmp_path):
     half = load_model(tmp_path)
     assert half.precision == "F16"
     assert toy_llm(half, executor="auto").executor.name == "reference"
+
+
+@pytest.mark.parametrize(
+    ("values", "mask"),
+    [({}, 5), ({"mask_token_id": 68}, 68), ({"architectures": ["Qwen2ForCausalLM"]}, None)],
+    ids=["unstated", "stated", "causal"],
+)
+def test_a_mask_that_the_configuration_leaves_out_is_the_tokenizers(values, mask, tmp_path):
+    values = {name: value for name, value in FAST.items() if name != "mask_token_id"} | values
+    fields = Fields("config.json", values)
+    architecture = architecture_of_hf(fields)
+    tensors = toy_model(architecture.config_from_hf(fields)).tensors
+    named = {file_name(architecture.hf_names, ours): one.dequantize() for ours, one in tensors.items()}
+    write(tmp_path, values, named)
+    words = {"<unk>": 0, "a": 1, "b": 2, "c": 3, "d": 4, "<hidden>": 5}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.add_special_tokens(["<hidden>"])
+    tokenizer.decoder = ByteLevel()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"mask_token": {"content": "<hidden>"}}))
+    assert load_model(tmp_path).config.mask_id == mask
 
 
 def test_the_axes_are_independent_of_each_other() -> None:

@@ -113,14 +113,23 @@ def load_folder(folder: Path) -> Model:
     if architecture.presented is not None:
         files = architecture.presented(folder, config, files)
     tensors = _bind(folder, config, architecture, architecture.hf_names, files)
+    tokenizer = Tokenizer.from_folder(folder)
     return Model(
         name=folder.resolve().name,
-        config=replace(config, end_ids=tuple(dict.fromkeys(ends))),
+        config=replace(config, end_ids=tuple(dict.fromkeys(ends)), mask_id=_mask_id(config, fields, tokenizer)),
         tensors=tensors,
-        tokenizer=Tokenizer.from_folder(folder),
+        tokenizer=tokenizer,
         generation=_sampling(generation, _HF_SAMPLING),
         source=str(folder),
     )
+
+
+def _mask_id(config: ModelConfig, fields: Fields, tokenizer: Tokenizer | None) -> int | None:
+    """The mask as the configuration states it; else what the tokenizer calls one, before what the family has."""
+    stated = "mask_token_id" in fields or "diffusion" in fields
+    if stated or config.attention == "causal" or tokenizer is None or tokenizer.mask_id is None:
+        return config.mask_id
+    return tokenizer.mask_id if tokenizer.mask_id < config.vocab_size else config.mask_id
 
 
 class SafetensorsFolder:

@@ -80,6 +80,10 @@ class Tokenizer:
         return self._id_of("eos_token")
 
     @property
+    def mask_id(self) -> int | None:
+        return self._id_of("mask_token")
+
+    @property
     def special_ids(self) -> frozenset[int]:
         """Tokens that are no text: markers of turns, ends, padding."""
         return self._bytes.skipped
@@ -141,7 +145,7 @@ class Tokenizer:
         return None if text is None else self.backend.token_to_id(text)
 
 
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "mask_token")
 
 
 def backend_of_json(path: Path) -> "tokenizers.Tokenizer":
