@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -123,13 +122,9 @@ def test_rates_are_above_zero() -> None:
         machine(bandwidths=())
 
 
-def test_this_machine_is_measured_in_under_ten_seconds_and_only_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_this_machine_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RIDGEWAY_HOME", str(tmp_path))
-    start = perf_counter()
     first = this_machine(progress=False)
-    assert perf_counter() - start < 10
     monkeypatch.setattr(measure, "measure_machine", lambda **_: pytest.fail("measured again"))
     assert this_machine(progress=False) == first
     assert first.source == "measured"

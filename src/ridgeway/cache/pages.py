@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ridgeway.cache.pool import PagePool
-from ridgeway.core.arrays import IntArray
+from ridgeway.core.arrays import NO_INTS, IntArray
 
 
 @dataclass
@@ -21,6 +21,8 @@ class PageTable:
     pages: list[int] = field(default_factory=list)
     known: int = 0  # how many of the pages, from the first, are in the prefix cache's index
     node: int = 0  # identity of the last of them
+    slots: IntArray = field(default_factory=lambda: NO_INTS)  # of the pages listed so far, with room for more
+    listed: int = 0  # how many of the pages `slots` covers
 
 
 class PagedCache:
@@ -49,9 +51,19 @@ class PagedCache:
 
     def slots(self, table: PageTable, count: int) -> IntArray:
         """Physical slots of the first `count` logical ones: (count,)."""
-        pages = np.asarray(table.pages[: self.pages_for(count)], dtype=np.int64)
-        within = np.arange(self.page_size, dtype=np.int64)
-        return (pages[:, None] * self.page_size + within[None, :]).reshape(-1)[:count]
+        if table.listed * self.page_size < count:
+            self._list_slots(table)
+        return table.slots[:count]
+
+    def _list_slots(self, table: PageTable) -> None:
+        """Brings `table.slots` up to the pages; arrays that were handed out before stay as they are."""
+        size, pages = self.page_size, table.pages
+        if len(table.slots) < len(pages) * size:
+            table.slots = np.empty(2 * len(pages) * size, dtype=np.int64)
+            table.listed = 0
+        for place in range(table.listed, len(pages)):
+            table.slots[place * size : (place + 1) * size] = np.arange(pages[place] * size, (pages[place] + 1) * size)
+        table.listed = len(pages)
 
     def match(self, table: PageTable, tokens: Sequence[int], limit: int) -> int:
         """Take up cached pages that hold a prefix of `tokens`, at most `limit` tokens; returns how many tokens."""
@@ -79,6 +91,7 @@ class PagedCache:
             self.pool.release(page)
         table.pages.clear()
         table.known, table.node = 0, 0
+        table.slots, table.listed = NO_INTS, 0
 
     def _key(self, table: PageTable, tokens: Sequence[int]) -> Hashable:
         start = table.known * self.page_size

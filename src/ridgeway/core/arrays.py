@@ -14,7 +14,8 @@ AnyArray = NDArray[Any]
 
 def ints(values: Any) -> IntArray:
     """`values` as a one-dimensional int64 array."""
-    return np.asarray(values, dtype=np.int64).reshape(-1)
+    array = np.asarray(values, dtype=np.int64)
+    return array if array.ndim == 1 else array.reshape(-1)
 
 
 NO_INTS: IntArray = ints([])

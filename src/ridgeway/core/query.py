@@ -25,6 +25,13 @@ class Span(NamedTuple):
     stop: int
 
 
+# Rows that follow each other, and rows of which no given token is asked, as views of one array each: nearly all.
+_PARENTS: IntArray = np.arange(-1, 4095, dtype=np.int64)
+_NONE_ASKED: IntArray = np.full(4096, -1, dtype=np.int64)
+for _shared in (_PARENTS, _NONE_ASKED):
+    _shared.setflags(write=False)
+
+
 @dataclass(frozen=True)
 class Readout:
     """Which rows are read, and what is read out of them. n rows are read, the others need no head.
@@ -61,8 +68,12 @@ class Readout:
     ) -> "Readout":
         """A readout with defaults filled in: sampled tokens and nothing else."""
         rows = ints(rows)
-        chosen = np.broadcast_to(np.asarray(sampled, dtype=np.bool_), rows.shape)
-        asked = np.full(len(rows), -1, dtype=np.int64) if given is None else ints(given)
+        chosen = np.empty(len(rows), dtype=np.bool_)
+        chosen[:] = sampled
+        if given is None:
+            asked = _NONE_ASKED[: len(rows)] if len(rows) <= len(_NONE_ASKED) else np.full(len(rows), -1)
+        else:
+            asked = ints(given)
         return cls(rows, ints(predicts), chosen, asked, top, forbid, frozenset(measures))
 
     def __len__(self) -> int:
@@ -104,12 +115,17 @@ class Query:
 
     def __post_init__(self) -> None:
         rows = len(self.tokens)
-        if len(self.parent) != rows:
-            object.__setattr__(self, "parent", np.arange(-1, rows - 1, dtype=np.int64))
         assert rows > 0, "a query has at least one row"
         assert len(self.positions) == rows, (rows, len(self.positions))
-        assert (self.parent < np.arange(rows)).all(), "a row's parent comes before it"
-        assert len(self.read) == 0 or (self.read.rows.min() >= 0 and self.read.rows.max() < rows)
+        if len(self.parent) != rows:
+            parent = _PARENTS[:rows] if rows <= len(_PARENTS) else np.arange(-1, rows - 1, dtype=np.int64)
+            object.__setattr__(self, "parent", parent)
+        else:
+            assert (self.parent < np.arange(rows)).all(), "a row's parent comes before it"
+        if rows == 1:  # by far the most frequent
+            assert not self.read.rows.any()
+        elif len(self.read):
+            assert 0 <= self.read.rows.min() <= self.read.rows.max() < rows
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -150,6 +166,8 @@ class Answer:
 
     def part(self, start: int, stop: int) -> "Answer":
         """The answer of read rows `start` to `stop - 1`."""
+        if start == 0 and stop == len(self.tokens):
+            return self
         cut: dict[str, Any] = {name: None if array is None else array[start:stop] for name, array in vars(self).items()}
         return Answer(**cut)
 

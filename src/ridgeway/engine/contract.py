@@ -1,7 +1,6 @@
 """What callers and methods must keep to; whoever does not is told so, and no one else is hurt."""
 
-import numpy as np
-
+from ridgeway.core.arrays import ints
 from ridgeway.core.errors import MethodError, RequestError
 from ridgeway.core.query import Commit, Query
 from ridgeway.core.sequence import Sequence
@@ -42,9 +41,10 @@ def check_query(sequence: Sequence, query: Query, rows: int) -> None:
     method = sequence.method.name
     if len(query) > rows:
         raise MethodError(f"method {method!r} planned {len(query)} rows where {rows} were granted")
-    if query.tokens.min() < 0 or query.tokens.max() >= sequence.traits.vocab_size:
+    tokens = query.tokens.tolist()
+    if min(tokens) < 0 or max(tokens) >= sequence.traits.vocab_size:
         raise MethodError(f"method {method!r} planned a token outside the vocabulary")
-    if query.positions.min() < 0:
+    if min(query.positions.tolist()) < 0:
         raise MethodError(f"method {method!r} planned a negative position")
 
 
@@ -53,19 +53,19 @@ def checked_tokens(sequence: Sequence, query: Query, commit: Commit, reads: int)
 
     reads: how many rows the method had asked to be read. Raises MethodError.
     """
-    tokens = [int(token) for token in commit.tokens]
+    tokens: list[int] = ints(commit.tokens).tolist()
     method = sequence.method.name
-    if any(not 0 <= token < sequence.traits.vocab_size for token in tokens):
+    if tokens and not 0 <= min(tokens) <= max(tokens) < sequence.traits.vocab_size:
         raise MethodError(f"method {method!r} committed a token outside the vocabulary")
-    keep = commit.keep
+    keep = ints(commit.keep)
     after = sequence.tokens[sequence.cached :] + tokens
-    if len(keep) > len(after) or [int(token) for token in query.tokens[keep]] != after[: len(keep)]:
+    if len(keep) > len(after) or query.tokens[keep].tolist() != after[: len(keep)]:
         raise MethodError(f"method {method!r} keeps rows that are not the tokens after the cached ones")
-    if (query.positions[keep] != sequence.cached + np.arange(len(keep))).any():
+    if query.positions[keep].tolist() != list(range(sequence.cached, sequence.cached + len(keep))):
         raise MethodError(f"method {method!r} keeps rows whose positions do not follow the cached ones")
     if commit.hold is not None and len(commit.hold) and not 0 <= commit.hold.min() <= commit.hold.max() < len(query):
         raise MethodError(f"method {method!r} holds rows that its query of {len(query)} rows does not have")
-    source = np.arange(len(tokens)) if commit.source is None else commit.source
+    source = range(len(tokens)) if commit.source is None else ints(commit.source).tolist()
     if len(source) != len(tokens) or any(not -1 <= row < reads for row in source):
         raise MethodError(f"method {method!r} does not say of every token which of the {reads} read rows it came from")
     return tokens

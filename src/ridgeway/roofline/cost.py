@@ -107,6 +107,7 @@ class CostModel:
                     continue
                 self._layer_bytes[place] += held_bytes[name]
                 self._layer_flops[place] += 2 * shape[0] * shape[1] if len(shape) == 2 else 0
+        self._everything: BoolArray = np.ones((config.layers, 2), dtype=np.bool_)
         self._embed_row_bytes = held_bytes["embed"] // config.vocab_size
         beyond = [name for name in shapes if not name.startswith("layers.") and name not in ("embed", "head")]
         self._head_bytes = held_bytes.get("head", held_bytes["embed"]) + sum(held_bytes[name] for name in beyond)
@@ -191,10 +192,10 @@ class CostModel:
         """
         config = self.config
         shapes = list(shapes)
-        runs = np.ones((config.layers, 2), dtype=np.bool_) if sublayers is None else sublayers
+        runs = self._everything if sublayers is None else sublayers
         rows = sum(shape.rows for shape in shapes)
         reads = sum(shape.reads for shape in shapes)
-        attention_layers = int(runs[:, 0].sum())
+        attention_layers, mlp_layers = (int(layers) for layers in runs.sum(axis=0))
         alike = [(next(same), 1 + sum(1 for _ in same)) for _, same in groupby(shapes, key=id)]
         kv_read = attention = 0
         for window, layers in self._windows(sublayers).items():
@@ -216,7 +217,7 @@ class CostModel:
             expert_spread_bytes=spread,
             kv_read_bytes=kv_read,
             kv_write_bytes=rows * attention_layers * self.slot_bytes,
-            activation_bytes=self._activations(rows, reads, attention_layers, int(runs[:, 1].sum())),
+            activation_bytes=self._activations(rows, reads, attention_layers, mlp_layers),
             matrix_flops=rows * int(self._layer_flops[runs].sum()),
             attention_flops=attention,
             head_flops=reads * 2 * config.vocab_size * config.hidden,

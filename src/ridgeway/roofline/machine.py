@@ -6,8 +6,10 @@ report. They are measured on the machine at hand (`this_machine`) or taken from 
 seen serves the floor, which no run may beat, and the median serves the estimate.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from ridgeway.core.errors import MachineError
@@ -91,23 +93,41 @@ class Machine:
         It is that of the measured size at or next below it, where sizes fall between.
         A rate reached over a larger set is within reach over a smaller one, so it counts there too.
         """
-        least = self._bracket(working_set)
-        return max(point.best for point in self.bandwidths if point.working_set >= least)
+        sizes, rates = self._best_rates
+        return rates[max(0, bisect_right(sizes, working_set) - 1)]
 
     def typical_bandwidth(self, working_set: int, threads: int | None = None) -> float:
         """Median read rate over that working-set size, bytes/s, linear between sizes on a logarithmic scale.
 
         threads: that many, or the nearest measured number; None: the number that reads fastest.
         """
-        curve: dict[int, float] = {}
-        for point in self._with_threads(threads):
-            curve[point.working_set] = max(curve.get(point.working_set, 0.0), point.median)
-        below = max((size for size in curve if size <= working_set), default=min(curve))
-        above = min((size for size in curve if size >= working_set), default=max(curve))
-        if below >= above:
-            return curve[below]
-        share = (working_set - below) / (above - below)
-        return curve[below] + share * (curve[above] - curve[below])
+        sizes, rates = self._typical_rates(threads)
+        above = bisect_left(sizes, working_set)
+        if above == 0 or above == len(sizes):
+            return rates[min(above, len(sizes) - 1)]
+        share = (working_set - sizes[above - 1]) / (sizes[above] - sizes[above - 1])
+        return rates[above - 1] + share * (rates[above] - rates[above - 1])
+
+    def _typical_rates(self, threads: int | None) -> tuple[list[int], list[float]]:
+        """Measured sizes, and the median rate over each."""
+        known = self._curves
+        if threads not in known:
+            curve: dict[int, float] = {}
+            for point in self._with_threads(threads):
+                curve[point.working_set] = max(curve.get(point.working_set, 0.0), point.median)
+            known[threads] = sorted(curve), [curve[size] for size in sorted(curve)]
+        return known[threads]
+
+    @cached_property
+    def _curves(self) -> dict[int | None, tuple[list[int], list[float]]]:
+        return {}
+
+    @cached_property
+    def _best_rates(self) -> tuple[list[int], list[float]]:
+        """Measured sizes, and the highest rate over each of them or a larger one."""
+        sizes = sorted({point.working_set for point in self.bandwidths})
+        rates = [max(point.best for point in self.bandwidths if point.working_set >= size) for size in sizes]
+        return sizes, rates
 
     @property
     def memory_bandwidth(self) -> float:
@@ -184,7 +204,8 @@ class Machine:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; `from_json` reads it back to an equal machine."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("bandwidths", "peaks")}
+        names = [item.name for item in fields(self) if item.name not in ("bandwidths", "peaks")]
+        plain: dict[str, Any] = {name: getattr(self, name) for name in names}
         plain["version"] = _VERSION
         plain["bandwidths"] = [vars(point) for point in self.bandwidths]
         plain["peaks"] = {arithmetic: vars(peak) for arithmetic, peak in self.peaks.items()}
@@ -194,12 +215,12 @@ class Machine:
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Raises MachineError if the data is not a machine's."""
         try:
-            fields = dict(plain)
-            if fields.pop("version") != _VERSION:
+            given = dict(plain)
+            if given.pop("version") != _VERSION:
                 raise MachineError("these ceilings were stored by another version; measure them again")
-            fields["bandwidths"] = tuple(BandwidthPoint(**point) for point in fields["bandwidths"])
-            fields["peaks"] = {arithmetic: Peak(**peak) for arithmetic, peak in fields["peaks"].items()}
-            return cls(**fields)
+            given["bandwidths"] = tuple(BandwidthPoint(**point) for point in given["bandwidths"])
+            given["peaks"] = {arithmetic: Peak(**peak) for arithmetic, peak in given["peaks"].items()}
+            return cls(**given)
         except (KeyError, TypeError, AttributeError) as error:
             raise MachineError(f"these are not a machine's ceilings: {error!r}; measure them again") from None
 
