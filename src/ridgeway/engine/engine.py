@@ -324,8 +324,9 @@ class Engine:
         tracked = self.tracked[sequence.request_id]
         tracked.metrics.weight_streams += 1
         own, every = len(query.read), plan.query.read
-        tracked.record_prompt_logprobs(answer.part(own, len(every)), [int(p) for p in every.predicts[own:]])
-        answer = answer.part(0, own)
+        if len(every) > own:
+            tracked.record_prompt_logprobs(answer.part(own, len(every)), every.predicts[own:].tolist())
+            answer = answer.part(0, own)
         try:
             commit = sequence.method.commit(sequence, query, answer)
             tokens = checked_tokens(sequence, query, commit, own)
@@ -369,7 +370,7 @@ class Engine:
             sequence.held = len(commit.hold)
         elif kept:
             sequence.held = 0  # it is overwritten
-        if (source != target).any():
+        if source.tolist() != target.tolist():
             slots = self.cache.slots(running.table, present + len(query))
             self.executor.move(slots[source], slots[target])
         running.shareable &= kept == 0 or self._shareable(running, query)
