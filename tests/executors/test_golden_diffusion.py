@@ -4,11 +4,11 @@ Logits are raw: of a model that predicts the next position, row i is what it say
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
 
 from ridgeway.core.arrays import NO_INTS, ints
 from ridgeway.core.query import Batch, Entry, Query, Readout, Span
@@ -98,21 +98,22 @@ def test_cached_equals_uncached_after_every_block(llms, name):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_blocks_of_a_batch_are_what_they_are_alone(llms, name):
+def test_rows_of_a_mixed_batch_are_what_they_are_alone(llms, name):
+    """One weight stream over whole prompts and over blocks behind what was cached of others."""
     llm, generator = llms[name], np.random.default_rng(5)
     block, visibility = llm.traits.block_size, llm.traits.visibility
-    prompts = [generator.integers(4, 300, block + extra) for extra in (0, 1, block - 1)]
-    alone = [stream(llm, entry(prompt, range(len(prompt)), visibility))[0] for prompt in prompts]
+    kinds = [(0, block), (block, block + 1), (0, 1), (block, 2 * block), (0, 2 * block - 1)]  # cached, length
+    prompts = [generator.integers(4, 300, length) for _, length in kinds]
+    alone = [llm.logits([int(token) for token in prompt]) for prompt in prompts]
     starts = np.cumsum([0, *map(len, prompts)])
-    together = stream(
-        llm,
-        *(
-            entry(prompt, range(len(prompt)), visibility, slots=start + np.arange(len(prompt)))
-            for prompt, start in zip(prompts, starts[:-1], strict=True)
-        ),
-    )
-    for one, found in zip(alone, together, strict=True):
-        assert_array_equal(found, one)
+    slots = [start + np.arange(len(prompt)) for start, prompt in zip(starts, prompts, strict=False)]
+    together = []
+    for (cached, length), prompt, own in zip(kinds, prompts, slots, strict=True):
+        if cached:
+            stream(llm, replace(entry(prompt[:cached], range(cached), visibility), slots=own[:cached]))
+        together.append(replace(entry(prompt[cached:], range(cached, length), visibility, cached), slots=own))
+    for (cached, _), one, found in zip(kinds, alone, stream(llm, *together), strict=True):
+        assert np.abs(found - one[cached:]).max() < CACHED_TOLERANCE
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -57,6 +57,7 @@ BD3LM = {
 VARIANTS = {
     "llada": LLADA | {"weight_tying": False},
     "llada tied": LLADA | {"weight_tying": True},
+    "llada padded": LLADA | {"embedding_size": 128},
     "llada grouped": LLADA | {"n_kv_heads": 2},
     "llada biases": LLADA | {"include_bias": True, "weight_tying": False},
     "llada biases tied": LLADA | {"include_bias": True, "weight_tying": True, "bias_for_layer_norm": False},

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ridgeway.models.architectures import architecture_of_hf
+from ridgeway.models.diffusion_section import with_diffusion_section
 from ridgeway.models.fields import Fields
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,3 +44,11 @@ def test_every_diffusion_architecture_is_in_the_table():
         if not traits.autoregressive:
             diffusion.add(f"`{hf_class}`")
     assert diffusion == {row[1] for row in ROWS}
+
+
+def test_the_section_that_says_how_a_decoder_reads_is_read():
+    section = json.loads("{" + re.search(r"```json\n(.*?)```", DOCUMENT, re.DOTALL).group(1) + "}")
+    fields = Fields("config.json", GOLDEN["LlamaForCausalLM"] | {"vocab_size": LARGE} | section)
+    traits = with_diffusion_section(architecture_of_hf(fields).config_from_hf(fields), fields).traits
+    assert (traits.attention, traits.block_size, traits.logit_shift.name) == ("block", 4, "IN_PLACE")
+    assert traits.mask_id == section["diffusion"]["mask_token_id"]
