@@ -5,7 +5,7 @@ the command line named are entered beforehand.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from ridgeway.roofline.predict import Predictor
 from ridgeway.roofline.this_machine import this_machine
 
 THIS = "this"
+AS_RUN = "as run"  # a precision: as the executor of this machine holds the model
 GENERIC = ("1b", "8b", "70b")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([mbt])")
 _SIZES = {"m": 1e6, "b": 1e9, "t": 1e12}
@@ -37,10 +38,13 @@ class Subject:
 
 @dataclass
 class Catalog:
-    """models, machines: files and other arguments of the command line, by the name that the page gives them."""
+    """models, machines: files and other arguments of the command line, by the name that the page gives them.
+    as_run: gives a predictor of a model that is run here; None where none is.
+    """
 
     models: dict[str, Outline] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
+    as_run: Callable[[str], Predictor] | None = None
     _predictors: dict[Subject, Predictor] = field(default_factory=dict)
 
     def enter_model(self, argument: str) -> str:
@@ -86,6 +90,10 @@ class Catalog:
 
     def predictor(self, subject: Subject) -> Predictor:
         """Kept, as the figures of one page all ask it. Raises RidgewayError for what is not known or has no rate."""
+        if subject.precision == AS_RUN:
+            if self.as_run is None or subject.machine != THIS:
+                raise ModelError(subject.model, f"`{AS_RUN}` is how this machine runs it; machine={subject.machine}")
+            return self.as_run(subject.model)
         if subject not in self._predictors:
             outline = self.outline(subject.model)
             own = subject.precision == outline.precision
@@ -115,7 +123,9 @@ class Catalog:
     def precisions(self) -> list[dict[str, str]]:
         """The compared ones first, then the rest."""
         names = dict.fromkeys([*COMPARED, *PRECISIONS])
-        return [{"name": name, "note": PRECISIONS[name].note} for name in names]
+        found = [{"name": name, "note": PRECISIONS[name].note} for name in names]
+        here = [{"name": AS_RUN, "note": "as this machine runs it"}] if self.as_run is not None else []
+        return found + here
 
     def _model(self, name: str) -> dict[str, Any]:
         outline = self.outline(name)

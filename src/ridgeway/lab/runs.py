@@ -15,6 +15,7 @@ from ridgeway.lab.table import rounded
 from ridgeway.llm import LLM
 from ridgeway.models.default import BUILT_IN
 from ridgeway.roofline.cost import CostModel
+from ridgeway.roofline.predict import Predictor
 from ridgeway.roofline.report import Phase, RunReport, StepReport
 
 _LONGEST, _MOST = 256, 16  # tokens of an answer, requests at once
@@ -39,8 +40,7 @@ class RunRequest:
                 raise RequestError(f"{name}={value}: expected 1 to {most}")
         if len(self.prompt) > 8000:
             raise RequestError(f"a prompt of {len(self.prompt)} characters: expected at most 8,000")
-        if self.model not in BUILT_IN:
-            raise RequestError(f"no model {self.model!r} to run here; {did_you_mean(self.model, BUILT_IN)}")
+        _check_runnable(self.model)
 
 
 @dataclass
@@ -49,6 +49,8 @@ class Runner:
 
     points: list[dict[str, Any]] = field(default_factory=list)
     _loaded: dict[str, LLM] = field(default_factory=dict)
+    _predictors: dict[str, Predictor] = field(default_factory=dict)
+    _loading: Lock = field(default_factory=Lock)
     _busy: Lock = field(default_factory=Lock)
 
     @cached_property
@@ -103,10 +105,25 @@ class Runner:
         self.points.extend(points)
         yield {"event": "end", "report": _summary(report), "points": points}
 
+    def predictor(self, model: str) -> Predictor:
+        """Predictions of a model as the executor here holds it. Raises RequestError if it is not to be run here."""
+        if model not in self._predictors:
+            _check_runnable(model)
+            llm = self._llm(model)
+            fresh = llm.cost_model.holding(llm.cost_model.held_bytes)
+            self._predictors[model] = Predictor.of(llm.model.name, fresh, f"{llm.model.precision}, as run")
+        return self._predictors[model]
+
     def _llm(self, name: str) -> LLM:
-        if name not in self._loaded:
-            self._loaded[name] = LLM(name, progress=False)
-        return self._loaded[name]
+        with self._loading:
+            if name not in self._loaded:
+                self._loaded[name] = LLM(name, progress=False)
+            return self._loaded[name]
+
+
+def _check_runnable(model: str) -> None:
+    if model not in BUILT_IN:
+        raise RequestError(f"no model {model!r} to run here; {did_you_mean(model, BUILT_IN)}")
 
 
 _PROMPT = "Explain in three sentences why the sky is blue."
@@ -146,11 +163,11 @@ def _points(report: RunReport, fresh: CostModel, asked: RunRequest) -> list[dict
     """Where the run's phases stand on the roofline, and where they were expected."""
     found = []
     batch = f", {asked.batch} at once" if asked.batch > 1 else ""
-    for name, phase in (("prefill", report.prefill), (asked.method + batch, report.decode)):
+    decoded = report.decode_tokens_per_second
+    for name, phase, rate in (("prefill", report.prefill, None), (asked.method + batch, report.decode, decoded)):
         if phase.seconds > 0:
-            found.append(
-                rounded({"label": name, "model": report.model, "machine": report.machine, **_place(phase, fresh)})
-            )
+            named = {"label": name, "model": report.model, "machine": report.machine, "tokens_per_second": rate}
+            found.append(rounded(named | _place(phase, fresh)))
     return found
 
 
@@ -160,7 +177,6 @@ def _place(phase: Phase, fresh: CostModel) -> dict[str, Any]:
         "intensity": phase.cost.intensity,
         "flops_per_second": phase.flops_per_second,
         "expected_flops_per_second": phase.cost.flops / expected,
-        "tokens_per_second": phase.tokens / phase.seconds,
         "regime": phase.bound,
     }
 

@@ -30,6 +30,7 @@ def make_app(catalog: Catalog, start: Subject, runner: Runner | None = None) -> 
     app = FastAPI(title="ridgeway lab", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
     runner = runner or Runner()
+    catalog.as_run = runner.predictor
 
     @app.exception_handler(RidgewayError)
     def refused(request: Request, error: RidgewayError) -> Response:

@@ -32,7 +32,9 @@ export function chart(place, { height, x, y, label, left = 46, right = 14, top =
     const text = x.format(tick);
     if (at - last < 9 + 6.5 * text.length) continue;
     last = at;
-    grid.append(svg("text", { x: at, y: box.bottom + 16, "text-anchor": "middle" }, text));
+    const half = 3.4 * text.length; // of its width, so that no tick is cut at an edge
+    const anchor = at - half < 0 ? "start" : at + half > width ? "end" : "middle";
+    grid.append(svg("text", { x: anchor === "start" ? 0 : anchor === "end" ? width : at, y: box.bottom + 16, "text-anchor": anchor }, text));
   }
   for (const tick of y.ticks) {
     const at = down(tick);

@@ -65,7 +65,7 @@ export class Diffusion {
     }
     const method = `block-diffusion:block=${state.block},tokens_per_step=${state.per_step}`;
     this.stage.command.textContent = lab.command(state, { output: state.answer, method });
-    if (state.ends < 1) this.stage.command.textContent += "  (which takes no early end)";
+    this.stage.besides.textContent = state.ends < 1 ? " but for the early end" : "";
     this.stage.tell(`Passes: ${count(row.plain_passes)} token by token, ${count(row.masked_passes)} for the whole answer at once, ${count(row.block_passes)} block by block.`);
     this.stage.tabulate(
       ["way", "passes", "intensity", "bound by", "tokens per pass", "in vain", "time"],

@@ -65,7 +65,7 @@ export class Drafting {
       root.append(svg("rect", { ...box, class: own ? "token own" : "token shell" }));
       if (!own) root.append(svg("rect", { ...box, class: "token", style: `opacity:${state.acceptance ** (place + 1)}` }));
     }
-    root.append(svg("text", { x: 1, y: 70, class: "faint" }, "guesses, as likely as they are dark; the last is the model's own"));
+    root.append(svg("text", { x: 1, y: 70, class: "faint" }, width < 480 ? "as likely as dark; the last is the model's own" : "guesses, as likely as they are dark; the last is the model's own"));
     show(this.round, root);
   }
 
@@ -77,7 +77,7 @@ export class Drafting {
     const made = chart(this.stage.picture, {
       height: 250,
       x: { domain: [1, 16], ticks: table.axes.length, format: count, label: "tokens guessed" },
-      y: { domain: [0, highest], ticks, format: times, label: "speed-up over plain decoding" },
+      y: { domain: [0, highest], ticks, format: times, label: "speed-up" },
       label: `Speed-up over draft length for ${count(state.at_once)} requests at once`,
     });
     const one = made.down(1);

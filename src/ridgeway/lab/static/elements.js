@@ -72,7 +72,8 @@ export class Stage {
     this.table = html("div", { class: "rows", tabindex: 0, role: "region", "aria-label": `${label}, as a table` });
     this.extras = html("div", { class: "extras" });
     const numbers = html("details", {}, html("summary", {}, "The numbers as a table"), this.table);
-    const same = html("p", { class: "command" }, html("span", {}, "the same as "), this.command);
+    this.besides = html("span", {});
+    const same = html("p", { class: "command" }, "the same as ", this.command, this.besides);
     this.root.replaceChildren(this.controls, this.picture, this.readouts.element, this.told, this.extras, same, numbers);
   }
 

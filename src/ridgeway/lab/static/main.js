@@ -4,7 +4,7 @@ import { Batching } from "lab/batching";
 import { show } from "lab/chart";
 import { Diffusion } from "lab/diffusion";
 import { Drafting } from "lab/drafting";
-import { html, svg } from "lab/elements";
+import { html, still, svg } from "lab/elements";
 import { bytes, count, number, scaled, seconds } from "lab/format";
 import { Passes } from "lab/passes";
 import { Roofline } from "lab/roofline";
@@ -13,6 +13,7 @@ import { CarriedTables, ServedTables } from "lab/tables";
 import { Wall } from "lab/wall";
 
 const SUBJECT = ["model", "machine", "precision"];
+const AS_RUN = "as run";
 const BEGIN = {
   prompt: 512, output: 256, context: 2048, batch: 64, length: 4, acceptance: 0.75, cost: 0.05, at_once: 1,
   answer: 256, block: 32, per_step: 2, ends: 0.75,
@@ -87,10 +88,21 @@ class Lab {
     this.#opening(state);
     for (const figure of this.figures) {
       for (const [name, made] of Object.entries(figure.sliders)) made.set(state[name]);
+      const shows = this.#shows(figure, state);
+      if (figure.shows === shows) continue;
+      figure.shows = shows;
       figure.draw(state, tables[figure.figure], this, tables);
     }
     for (const name of SUBJECT) document.getElementById(name).value = state[name];
     this.#remember(state);
+  }
+
+  /** What a figure depends on; the map shows all the others. */
+  #shows(figure, state) {
+    const { chosen, within } = this.boot.figures[figure.figure];
+    const names = figure instanceof Roofline ? Object.keys(state) : [...SUBJECT, ...Object.keys(chosen), ...Object.keys(within)];
+    const more = figure instanceof Roofline ? [this.runs.length, figure.own.length] : [];
+    return JSON.stringify([innerWidth, ...names.map((name) => state[name]), ...more]);
   }
 
   #opening(state) {
@@ -117,15 +129,17 @@ class Lab {
     const model = this.boot.models.find((one) => one.name === state.model)?.title ?? state.model;
     const machine = this.boot.machines.find((one) => one.name === state.machine)?.title ?? state.machine;
     const article = /^8|^11|^18/.test(model) ? "An" : "A";
+    const where = machine === "this machine" ? machine : `an ${machine}`.replace(/^an (?=[^AEFHILMNORSX8])/, "a ");
+    if (state.precision === AS_RUN) return `${model}, as it runs here, on ${where}`;
     const named = /model/.test(model) ? `${article} ${model.replace(", dense", "")}` : model;
-    return `${named} in ${state.precision} on ${machine === "this machine" ? machine : `an ${machine}`.replace(/^an (?=[^AEFHILMNORSX8])/, "a ")}`;
+    return `${named} in ${state.precision} on ${where}`;
   }
 
   /** The command that gives the same numbers. */
   command(state, { prompt = 512, output = 256, batch = 1, method = "", plot = false }) {
     const sized = /^[\d.]+[mbt]$/.exec(state.model);
     const power = { m: "e6", b: "e9", t: "e12" }[state.model.at(-1)];
-    const words = ["ridgeway roof", sized ? `--params ${state.model.slice(0, -1)}${power}` : state.model, `--on ${state.machine}`, `--dtype ${state.precision}`];
+    const words = ["ridgeway roof", sized ? `--params ${state.model.slice(0, -1)}${power}` : state.model, ...(state.precision === AS_RUN ? [] : [`--on ${state.machine}`, `--dtype ${state.precision}`])];
     if (prompt !== 512) words.push(`--prompt ${prompt}`);
     if (output !== 256) words.push(`--output ${output}`);
     if (batch !== 1) words.push(`--batch ${batch}`);
@@ -138,6 +152,12 @@ class Lab {
   measured(points) {
     this.runs.push(...points);
     this.refresh();
+  }
+
+  /** What was run, on the map. */
+  showRuns(model) {
+    this.set({ model, machine: "this", precision: AS_RUN });
+    document.getElementById("roofline").scrollIntoView({ behavior: still() ? "auto" : "smooth" });
   }
 
   #choosers() {
@@ -209,6 +229,6 @@ class Lab {
   }
 }
 
-const REPEATS = "Copy this list twice: apples, pears, plums, cherries, apples, pears, plums, cherries.";
+const REPEATS = "Write a short poem in which every line begins with: The sea is wide";
 
 window.lab = new Lab(JSON.parse(document.getElementById("boot").textContent));

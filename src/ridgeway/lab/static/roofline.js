@@ -42,10 +42,6 @@ export class Roofline {
     );
   }
 
-  redraw() {
-    this.lab.refresh();
-  }
-
   #points(state, facts, tables) {
     const { passes, batching, drafting, diffusion } = tables;
     const prefixed = (row, way) => Object.fromEntries(["intensity", "flops_per_second", "flops_per_token", "bytes_per_token", "regime"].map((name) => [name, row[`${way}_${name}`]]));
@@ -70,9 +66,9 @@ export class Roofline {
     const x = [Math.min(0.4, ...all.map((point) => point.intensity * 0.6)), Math.max(facts.ridge * 8, ...all.map((point) => point.intensity * 1.8))];
     const y = [Math.min(facts.bandwidth * x[0], ...all.map((point) => point.flops_per_second * 0.6)), facts.peak * 2.2];
     const made = chart(this.stage.picture, {
-      height: Math.min(460, Math.max(320, this.stage.picture.clientWidth * 0.58)), left: 66,
+      height: Math.min(460, Math.max(320, this.stage.picture.clientWidth * 0.58)), left: 46,
       x: { domain: x, log: true, ticks: decades(x), format: number, label: "intensity, FLOP per byte moved" },
-      y: { domain: y, log: true, ticks: decades(y), format: (value) => scaled(value, "FLOP/s"), label: "" },
+      y: { domain: y, log: true, ticks: decades(y), format: (value) => scaled(value, "").trim(), label: "FLOP/s" },
       label: `Roofline of ${facts.machine}: ${points.length} workloads`,
     });
     made.root.setAttribute("role", "group");
@@ -98,9 +94,15 @@ export class Roofline {
       );
     }
     this.marks = new Map();
+    const taken = [];
     for (const point of points) {
-      const [at, up] = [made.across(point.intensity), made.down(point.flops_per_second)];
-      made.plot.append(svg("path", { d: `M${at} ${up}V${made.down(height(point.intensity))}`, class: "miss" }));
+      const [true_, up] = [made.across(point.intensity), made.down(point.flops_per_second)];
+      // A point that would hide another one steps aside, with a line to where it belongs.
+      let at = true_;
+      while (taken.some(([x, y]) => Math.hypot(x - at, y - up) < 17)) at += 6;
+      taken.push([at, up]);
+      made.plot.append(svg("path", { d: `M${true_} ${up}V${made.down(height(point.intensity))}`, class: "miss" }));
+      if (at !== true_) made.root.append(svg("path", { d: `M${true_} ${up}H${at}`, class: "aside-line" }));
       const mark = svg("g", { class: `mark ${point.tone}`, tabindex: 0, role: "img", "aria-label": told(point).join(", "), "data-point": point.name },
         svg("circle", { cx: at, cy: up, r: 9.5 }), svg("text", { x: at, y: up + 4, "text-anchor": "middle" }, point.letter));
       explain(mark, () => told(point));
@@ -118,7 +120,7 @@ export class Roofline {
   }
 
   #measured(run) {
-    return html("li", { class: "run" }, html("b", {}, "●"), html("span", {}, `measured: ${run.label}`), html("small", {}, `${number(run.tokens_per_second)} tok/s; ${percent(Number((run.flops_per_second / run.expected_flops_per_second).toPrecision(3)))} of the expected rate`));
+    return html("li", { class: "run" }, html("b", {}, "●"), html("span", {}, `measured: ${run.label}`), html("small", {}, `${run.tokens_per_second ? `${number(run.tokens_per_second)} tok/s; ` : ""}${percent(Number((run.flops_per_second / run.expected_flops_per_second).toPrecision(3)))} of the expected rate`));
   }
 
   /** A workload of one's own, in the words of the command. */
@@ -159,6 +161,6 @@ const told = (point) => [
 
 const measured = (run) => [
   `measured: ${run.label}, ${run.model}`,
-  `${number(run.tokens_per_second)} tok/s at ${number(run.intensity)} FLOP/B, ${run.regime}-bound`,
+  `${run.tokens_per_second ? `${number(run.tokens_per_second)} tok/s at ` : ""}${number(run.intensity)} FLOP/B, ${run.regime}-bound`,
   `${scaled(run.flops_per_second, "FLOP/s")}; expected ${scaled(run.expected_flops_per_second, "FLOP/s")}`,
 ];

@@ -29,7 +29,9 @@ export class Run {
     this.text = html("p", { class: "spoken" });
     this.strip = html("div", {});
     this.verdict = html("p", { class: "verdict", "aria-live": "polite" });
-    this.shown = html("div", { class: "shown", hidden: true }, this.strip, this.text, this.verdict);
+    this.onMap = html("button", { type: "button", class: "quiet", hidden: true }, "Show it on the map");
+    this.shown = html("div", { class: "shown", hidden: true }, this.strip, this.text, this.verdict, this.onMap);
+    this.onMap.addEventListener("click", () => lab.showRuns(this.model));
     place.append(html("div", { class: "run" }, html("p", { class: "starter" }, this.button, this.state), this.shown));
     this.title = title;
     this.button.addEventListener("click", () => (this.stop ? this.stop.abort() : this.#start()));
@@ -46,6 +48,7 @@ export class Run {
     this.steps = [];
     try {
       const asked = typeof this.asks === "function" ? this.asks() : this.asks;
+      this.model = asked.model;
       const answer = await fetch("/api/run", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked), signal: this.stop.signal });
       if (!answer.ok) throw new Error((await answer.json()).error);
       for await (const event of lines(answer)) this.#take(event);
@@ -69,6 +72,7 @@ export class Run {
     if (event.event === "end") {
       const { report } = event;
       this.verdict.textContent = `${number(report.decode_tokens_per_second)} tokens per second, ${percent(report.roof_fraction)} of the roof (${report.bound}-bound); ${count(report.tokens)} tokens from ${count(report.weight_streams)} weight streams. ${report.notes.join(" ")}`;
+      this.onMap.hidden = false;
       this.lab.measured(event.points);
     }
     this.onEvent(event);

@@ -157,19 +157,20 @@ export class Wall {
       label: `For one token the bus is busy ${seconds(facts.memory_seconds)}, the multipliers ${seconds(facts.compute_seconds)}`,
     });
     const memory = layers.reduce((sum, layer) => sum + layer.memory, 0);
+    const busy = percent(Number((facts.compute_seconds / whole).toPrecision(3)));
     layers.forEach((layer, number_) => {
       const from = starts[number_] * facts.memory_seconds;
       const wide = (layer.memory / memory) * facts.memory_seconds;
       const bar = svg("rect", { x: made.across(from), y: 26, width: Math.max(0.5, made.across(wide) - made.across(0) - 0.7), height: 22, class: "layer lit" });
-      const busy = svg("rect", { x: made.across(Math.min(from + wide, whole)) - 0.4, y: 58, width: Math.max(0.8, made.across(layer.compute) - made.across(0)), height: 22, class: "cell lit" });
+      const products = svg("rect", { x: made.across(Math.min(from + wide, whole)) - 0.4, y: 58, width: Math.max(0.8, made.across(layer.compute) - made.across(0)), height: 22, class: "cell lit" });
       explain(bar, () => [layer.name, `${bytes(layer.bytes)} to read: ${seconds(layer.memory)}`, `its products: ${seconds(layer.compute)}`]);
-      made.plot.append(bar, busy);
+      made.plot.append(bar, products);
     });
     this.cursor = svg("path", { class: "cursor", d: "M0 20V88" });
     this.along = (reached) => made.across(reached * facts.memory_seconds);
     made.root.append(
       svg("text", { x: 1, y: 16, class: "strong memory" }, "bytes arriving"),
-      svg("text", { x: made.box.right, y: 16, "text-anchor": "end", class: "strong compute" }, `multipliers busy ${percent(Number((facts.compute_seconds / whole).toPrecision(3)))} of the time`),
+      svg("text", { x: made.box.right, y: 16, "text-anchor": "end", class: "strong compute" }, made.width < 480 ? `multiplying ${busy}` : `multipliers busy ${busy} of the time`),
       this.cursor,
     );
     return made.root;
