@@ -116,9 +116,11 @@ def test_the_engine_runs_and_tells_each_weight_stream(client, runner):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"model": "smollm2"}, "no model 'smollm2' to run here; did you mean smollm2-135m"),
         ({"max_tokens": 0}, "max_tokens=0: expected 1 to"),
         ({"batch": 1000}, "batch=1000: expected 1 to"),
+        ({"max_tokens": "many"}, "max_tokens=many: expected 1 to"),
+        ({"prompt": "?" * 9000}, "9000 characters: expected at most 8,000"),
+        ({"method": "mine.py:Mine"}, "from the command line"),
         ({"temperature": 3}, "a run is asked for by an object with model, method"),
     ],
 )
@@ -126,10 +128,14 @@ def test_a_run_that_makes_no_sense_is_refused(client, change, says):
     refused(client.post("/api/run", json=RUN | change), says)
 
 
-def test_a_method_that_does_not_exist_ends_the_stream_with_a_sentence(client):
-    events = [json.loads(line) for line in client.post("/api/run", json=RUN | {"method": "ngrm"}).text.splitlines()]
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"method": "ngrm"}, "did you mean ngram"), ({"model": "smollm2"}, "did you mean smollm2-135m")],
+)
+def test_what_the_engine_refuses_ends_the_stream_with_a_sentence(client, change, says):
+    events = [json.loads(line) for line in client.post("/api/run", json=RUN | change).text.splitlines()]
     assert events[-1]["event"] == "error"
-    assert "did you mean ngram" in events[-1]["error"]
+    assert says in events[-1]["error"]
 
 
 def test_a_page_from_elsewhere_cannot_start_a_run(client):

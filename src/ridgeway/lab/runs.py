@@ -3,14 +3,16 @@
 One run at a time: two would take each other's memory bandwidth, which is what the page is about.
 """
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
 from ridgeway.core.errors import RequestError, did_you_mean
-from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.core.outputs import StreamTrace
+from ridgeway.core.prompts import is_whole
 from ridgeway.lab.table import rounded
 from ridgeway.llm import LLM
 from ridgeway.models.default import BUILT_IN
@@ -19,13 +21,30 @@ from ridgeway.roofline.predict import Predictor
 from ridgeway.roofline.report import Phase, RunReport, StepReport
 
 _LONGEST, _MOST = 256, 16  # tokens of an answer, requests at once
+_LONGEST_PROMPT = 8000  # characters
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A model that the page offers to run. about: for people; prompt: what it is asked if nothing else is said. open:
+    loads it.
+    """
+
+    about: str
+    prompt: str
+    open: Callable[[], LLM]
+
+
+def runnable_models() -> dict[str, Runnable]:
+    """By name: what can be had without asking where from."""
+    prompt = "Explain in three sentences why the sky is blue."
+    return {name: Runnable(name, prompt, partial(LLM, name, progress=False)) for name in BUILT_IN}
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a page asks for. prompt: empty: one that suits. batch: as many requests with that prompt, other seeds.
-
-    Raises RequestError.
+    """What a page asks for. prompt: empty: one that suits the model. batch: as many requests with that prompt, other
+    seeds. trace: tell of the first one what each stream revealed, and where. Raises RequestError.
     """
 
     model: str
@@ -33,14 +52,21 @@ class RunRequest:
     prompt: str = ""
     max_tokens: int = 48
     batch: int = 1
+    trace: bool = False
 
     def __post_init__(self) -> None:
         for name, value, most in (("max_tokens", self.max_tokens, _LONGEST), ("batch", self.batch, _MOST)):
-            if not 1 <= value <= most:
+            if not is_whole(value) or not 1 <= value <= most:
                 raise RequestError(f"{name}={value}: expected 1 to {most}")
-        if len(self.prompt) > 8000:
-            raise RequestError(f"a prompt of {len(self.prompt)} characters: expected at most 8,000")
-        _check_runnable(self.model)
+        for name in ("model", "method", "prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise RequestError(f"{name}={getattr(self, name)}: expected text")
+        if len(self.prompt) > _LONGEST_PROMPT:
+            raise RequestError(f"a prompt of {len(self.prompt)} characters: expected at most {_LONGEST_PROMPT:,}")
+        if ".py" in self.method:
+            raise RequestError(
+                "a method of one's own, FILE.py:CLASS, is run from the command line: ridgeway run --method"
+            )
 
 
 @dataclass
@@ -48,19 +74,19 @@ class Runner:
     """Keeps loaded models, and a point of every run for the roofline."""
 
     points: list[dict[str, Any]] = field(default_factory=list)
+    models: Mapping[str, Runnable] = field(default_factory=runnable_models)
     _loaded: dict[str, LLM] = field(default_factory=dict)
     _predictors: dict[str, Predictor] = field(default_factory=dict)
     _loading: Lock = field(default_factory=Lock)
     _busy: Lock = field(default_factory=Lock)
 
-    @cached_property
-    def runnable(self) -> list[str]:
-        """Names of the models that can be run here."""
-        return list(BUILT_IN)
+    def described(self) -> list[dict[str, str]]:
+        """For the page."""
+        return [{"name": name, "about": model.about} for name, model in self.models.items()]
 
     def run(self, asked: RunRequest) -> Generator[dict[str, Any], None, None]:
-        """`start`, `step` for each weight stream, `end`. Raises RequestError if a run is on already, and what the
-        engine refuses, before the first event.
+        """`start`, `step` for each weight stream, with what it revealed if asked for, and `end`. Raises RequestError
+        if a run is on already, and what the engine refuses, before the first event.
         """
         if not self._busy.acquire(blocking=False):
             raise RequestError("a run is on already; wait for its end, or stop it")
@@ -71,9 +97,9 @@ class Runner:
 
     def _run(self, asked: RunRequest) -> Generator[dict[str, Any], None, None]:
         llm = self._llm(asked.model)
-        prompt = _prompt(llm, asked.prompt or _PROMPT)
-        plain = llm.default_sampling_params(max_tokens=asked.max_tokens)
-        params = [_seeded(plain, number) for number in range(asked.batch)]
+        prompt = _prompt(llm, asked.prompt or self.models[asked.model].prompt)
+        plain = llm.default_sampling_params(max_tokens=asked.max_tokens, trace=asked.trace)
+        params = [replace(plain, seed=(plain.seed or 0) + number) for number in range(asked.batch)]
         stream = llm.stream([prompt] * asked.batch, params, method=asked.method)
         fresh = llm.cost_model.holding(llm.cost_model.held_bytes)  # as it was before any step taught it
         told = 0
@@ -83,18 +109,17 @@ class Runner:
                 "model": llm.title,
                 "machine": llm.machine.name,
                 "prompt_tokens": len(prompt),
-                "method": asked.method,
-                "batch": asked.batch,
-                "weight_bytes": llm.cost_model.weight_bytes,
+                "max_tokens": asked.max_tokens,
             }
             for delta in stream:
-                steps = llm.steps[told:]
-                told += len(steps)
-                for number, step in enumerate(steps):
-                    text = delta.text if delta.index == 0 and delta.request_id.endswith("-0") else ""
-                    yield _step(step, fresh, text if number == len(steps) - 1 else "")
-                if not steps and delta.text and delta.request_id.endswith("-0"):
+                first = delta.request_id.endswith("-0") and delta.index == 0
+                for step in llm.steps[told:]:
+                    yield _step(step, fresh)
+                told = len(llm.steps)
+                if first and delta.text:
                     yield {"event": "text", "text": delta.text}
+                if first and delta.trace is not None:
+                    yield _revealed(delta.trace, len(prompt), llm)
         finally:
             stream.close()
         error = next((output.error for output in llm.outputs if output.error), None)
@@ -107,26 +132,19 @@ class Runner:
 
     def predictor(self, model: str) -> Predictor:
         """Predictions of a model as the executor here holds it. Raises RequestError if it is not to be run here."""
+        llm = self._llm(model)
         if model not in self._predictors:
-            _check_runnable(model)
-            llm = self._llm(model)
             fresh = llm.cost_model.holding(llm.cost_model.held_bytes)
             self._predictors[model] = Predictor.of(llm.model.name, fresh, f"{llm.model.precision}, as run")
         return self._predictors[model]
 
     def _llm(self, name: str) -> LLM:
+        if name not in self.models:
+            raise RequestError(f"no model {name!r} to run here; {did_you_mean(name, self.models)}")
         with self._loading:
             if name not in self._loaded:
-                self._loaded[name] = LLM(name, progress=False)
+                self._loaded[name] = self.models[name].open()
             return self._loaded[name]
-
-
-def _check_runnable(model: str) -> None:
-    if model not in BUILT_IN:
-        raise RequestError(f"no model {model!r} to run here; {did_you_mean(model, BUILT_IN)}")
-
-
-_PROMPT = "Explain in three sentences why the sky is blue."
 
 
 def _prompt(llm: LLM, text: str) -> list[int]:
@@ -135,28 +153,36 @@ def _prompt(llm: LLM, text: str) -> list[int]:
     return llm.tokenizer.encode(text)
 
 
-def _seeded(params: SamplingParams, number: int) -> SamplingParams:
-    from dataclasses import replace
-
-    return replace(params, seed=(params.seed or 0) + number)
-
-
-def _step(step: StepReport, fresh: CostModel, text: str) -> dict[str, Any]:
-    """A weight stream: what it was, how long it took, what was allowed and expected."""
-    plain = {
-        "event": "step",
-        "rows": step.rows,
-        "committed": step.committed,
-        "requests": step.requests,
-        "prefill": step.prefill_rows > 0,
-        "seconds": step.seconds,
-        "floor": step.floor,
-        "expected": fresh.estimate(step.cost).seconds,
-        "bytes": step.cost.bytes,
-        "intensity": step.cost.intensity,
-        "bound": step.bound,
+def _revealed(trace: StreamTrace, prompt: int, llm: LLM) -> dict[str, Any]:
+    """What a stream did to the answer: places count from its first token."""
+    return {
+        "event": "revealed",
+        "rows": trace.rows,
+        "tokens": [[place - prompt, llm.tokenizer.token_text(token)] for place, token in trace.revealed],
+        "computed": [place - prompt for place in trace.masked],
+        "hidden": [place - prompt for place in trace.remasked],
+        "in_vain": trace.in_vain,
     }
-    return {**rounded(plain), "text": text}
+
+
+def _step(step: StepReport, fresh: CostModel) -> dict[str, Any]:
+    """A weight stream: what it was, how long it took, what was allowed and expected."""
+    told: dict[str, Any] = rounded(
+        {
+            "event": "step",
+            "rows": step.rows,
+            "committed": step.committed,
+            "requests": step.requests,
+            "prefill": step.prefill_rows > 0,
+            "seconds": step.seconds,
+            "floor": step.floor,
+            "expected": fresh.estimate(step.cost).seconds,
+            "bytes": step.cost.bytes,
+            "intensity": step.cost.intensity,
+            "bound": step.bound,
+        }
+    )
+    return told
 
 
 def _points(report: RunReport, fresh: CostModel, asked: RunRequest) -> list[dict[str, Any]]:
@@ -194,8 +220,6 @@ def _summary(report: RunReport) -> dict[str, Any]:
 
 def points_of_reports(lines: str, where: str) -> list[Mapping[str, Any]]:
     """Points of runs that `ridgeway run --json` wrote, one report a line. Raises RequestError."""
-    import json
-
     found = []
     for number, line in enumerate(filter(str.strip, lines.splitlines()), 1):
         try:

@@ -38,7 +38,7 @@ def make_app(catalog: Catalog, start: Subject, runner: Runner | None = None) -> 
 
     @app.get("/", response_class=HTMLResponse)
     def page() -> str:
-        return served_page({**boot(catalog, start), "runnable": runner.runnable, "runs": runner.points})
+        return served_page({**boot(catalog, start), "runnable": runner.described(), "runs": runner.points})
 
     @app.get("/static/{name}")
     def part(name: str) -> Response:

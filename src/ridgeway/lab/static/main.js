@@ -6,6 +6,7 @@ import { Diffusion } from "lab/diffusion";
 import { Drafting } from "lab/drafting";
 import { html, still, svg } from "lab/elements";
 import { bytes, count, number, scaled, seconds } from "lab/format";
+import { LiveDiffusion } from "lab/live";
 import { Passes } from "lab/passes";
 import { Roofline } from "lab/roofline";
 import { Run } from "lab/run";
@@ -14,6 +15,7 @@ import { Wall } from "lab/wall";
 
 const SUBJECT = ["model", "machine", "precision"];
 const AS_RUN = "as run";
+const TOY = "toy-diffusion";
 const BEGIN = {
   prompt: 512, output: 256, context: 2048, batch: 64, length: 4, acceptance: 0.75, cost: 0.05, at_once: 1,
   answer: 256, block: 32, per_step: 2, ends: 0.75,
@@ -198,9 +200,11 @@ class Lab {
   }
 
   #runs() {
-    if (!this.boot.runnable.includes("smollm2-135m")) return;
+    const runs = (name) => this.boot.runnable.some((one) => one.name === name);
     const model = "smollm2-135m";
     const place = (figure) => document.querySelector(`#${figure} .extras`);
+    if (runs(TOY)) new LiveDiffusion(place("diffusion"), this, TOY);
+    if (!runs(model)) return;
     new Run(place("wall"), this, { title: "Run it here: SmolLM2 135M", asks: { model, method: "ar", max_tokens: 48 } });
     new Run(place("batching"), this, { title: "Run 8 at once here", asks: { model, method: "ar", batch: 8, max_tokens: 32 } });
     new Run(place("drafting"), this, { title: "Run it here with drafts", asks: () => ({ model, method: `ngram:depth=${Math.min(8, this.state.length)}`, max_tokens: 64, prompt: REPEATS }) });

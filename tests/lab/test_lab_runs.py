@@ -1,0 +1,56 @@
+"""Runs for the page: what a stream revealed, and where."""
+
+from dataclasses import replace
+
+import pytest
+
+from ridgeway.core.errors import RequestError
+from ridgeway.lab.runs import Runnable, Runner, RunRequest, runnable_models
+from ridgeway.models.loading import load_model
+from ridgeway.models.tokenizer import Tokenizer
+from ridgeway.testing import toy_config, toy_llm, toy_model
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """A toy that denoises blocks of four, with the tokenizer of a real model, of which it knows the first 61 tokens."""
+    config = toy_config(attention="block", block_size=4, mask_id=60, tied_head=False)
+    model = replace(toy_model(config, sharpness=2.0), tokenizer=Tokenizer(load_model("smollm2-135m").tokenizer.backend))
+    return Runner(models={"toy": Runnable("a toy", "!", lambda: toy_llm(model))})
+
+
+def revealed(runner, **asked):
+    events = list(runner.run(RunRequest("toy", max_tokens=12, trace=True, **asked)))
+    return [event for event in events if event["event"] == "revealed"], events[-1]["report"]
+
+
+def test_every_position_of_a_block_is_revealed_once_after_it_was_computed(runner):
+    streams, report = revealed(runner, method="block-diffusion:block=4")
+    places = [place for stream in streams for place, _ in stream["tokens"]]
+    assert sorted(place for place in places if 0 <= place < 12) == list(range(12))
+    assert places != sorted(places), "not from left to right"
+    for stream in streams:
+        if stream["computed"]:
+            assert {place for place, _ in stream["tokens"]} <= set(stream["computed"])
+    assert len(streams) == report["weight_streams"]
+
+
+def test_what_a_run_leaves_on_the_map_lies_under_the_roof(runner):
+    list(runner.run(RunRequest("toy", "block-diffusion", max_tokens=8)))
+    point = runner.points[-1]
+    assert point["machine"] == "H100 SXM 80GB"
+    assert 0 < point["flops_per_second"] < 989e12
+    assert point["expected_flops_per_second"] > 0
+
+
+def test_a_run_that_is_left_early_makes_room_for_the_next(runner):
+    begun = runner.run(RunRequest("toy", "block-diffusion", max_tokens=12))
+    assert next(begun)["event"] == "start"
+    with pytest.raises(RequestError, match="a run is on already"):
+        next(runner.run(RunRequest("toy", "block-diffusion")))
+    begun.close()
+    assert list(runner.run(RunRequest("toy", "block-diffusion", max_tokens=4)))[-1]["event"] == "end"
+
+
+def test_the_default_model_can_be_run():
+    assert "smollm2-135m" in runnable_models()
