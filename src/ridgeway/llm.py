@@ -252,16 +252,16 @@ class LLM:
         )
 
     def _notes(self, answers: list[CompletionOutput]) -> list[str]:
-        """What became of drafts and masks, and what the method chose: of a single answer."""
+        """What is unwise; and what became of drafts and masks, and what the method chose, of a single answer."""
+        unwise = [caution for m in self._last_methods.values() if (caution := m.caution(self.traits)) is not None]
         if len(answers) != 1:
-            return []
+            return unwise
         drafts, why = answers[0].drafts, answers[0].explanation
         notes = [drafts.words] if drafts is not None and drafts.steps else []
         reveals = answers[0].reveals
         if reveals is not None:
             notes.append(reveals.words(stopped=answers[0].finish_reason == "stop"))
-        notes += [str(caution) for m in self._last_methods.values() if (caution := m.caution(self.traits))]
-        return notes + [f"{name}: {why[-1]}" for name in self._last_methods if why]
+        return unwise + notes + [f"{name}: {why[-1]}" for name in self._last_methods if why]
 
     def card(self, price: float | None = None, commands: tuple[str, ...] = ()) -> Card:
         """The last call's report for people; `print(llm.card())`. commands: what to name as the next to type."""

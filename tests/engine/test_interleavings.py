@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_methods import Denoise, Oracle, Verify
+from toy_methods import Oracle, Verify
 
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.traits import LogitShift
@@ -21,6 +21,21 @@ CAUSAL = toy_model(toy_config(tied_head=False), sharpness=2.0)
 BLOCK = toy_model(
     toy_config(attention="block", block_size=4, mask_id=60, logit_shift=LogitShift.IN_PLACE, tied_head=False)
 )
+BIDIRECTIONAL = toy_model(toy_config(attention="bidirectional", mask_id=60, tied_head=False), sharpness=2.0)
+MODELS = {"causal": CAUSAL, "block": BLOCK, "bidirectional": BIDIRECTIONAL}
+DENOISING = {
+    "block": [
+        "block-diffusion:reveal=confidence",
+        "block-diffusion:sampler=ancestral,steps=2,fuse=no",
+        "block-diffusion:threshold=0.3,remask=0.3",
+        "block-diffusion:threshold=0.2,subblock=2,cache=approximate-block",
+    ],
+    "bidirectional": [
+        "diffusion:steps=4",
+        "diffusion:block=4,threshold=0.2,cache=approximate-prefix",
+        "diffusion:block=4,threshold=0.2,cache=approximate-dual",
+    ],
+}
 
 
 class Fixed(Oracle):
@@ -31,7 +46,7 @@ class Fixed(Oracle):
         return DraftTree(guesses, np.arange(-1, depth - 1), np.ones(depth))
 
 
-METHODS = {"ar": Autoregressive(), "verify": Verify(Fixed({}), depth=3), "denoise": Denoise()}
+METHODS = {"ar": Autoregressive(), "verify": Verify(Fixed({}), depth=3)}
 NAMED = ["ngram", "suffix:remembered=50", "recycling", "lookahead:window=2", "auto", "draft:model=small", "skips"]
 NAMED += ["verified-diffusion:mask_id=60,layout=quadratic", "verified-diffusion:mask_id=60,block=2"]
 METHODS |= {name: make_method(name) for name in NAMED if name != "skips"}
@@ -39,22 +54,23 @@ METHODS["skips"] = SelfSpeculative(depth=2)  # half of the second layer, without
 METHODS["skips"].drafter.use(SkipSet(np.array([[True, True], [True, False]]), 0.5, 1.0, 2))
 SMALL = toy_model(toy_config(layers=1))
 
-requests = st.tuples(
-    st.sampled_from([[5], [1, 2, 3], SHARED, [*SHARED, 4, 4], SHARED[:16], list(range(50))]),
-    st.sampled_from([0.0, 0.8, 1.0]),
-    st.integers(1, 24),
-    st.sampled_from([1, 1, 1, 2]),
-    st.sampled_from(["ar", "verify", *NAMED]),
-)
-actions = st.lists(
-    st.one_of(
+METHODS |= {name: make_method(name) for names in DENOISING.values() for name in names}
+
+
+def scripts(methods, max_size=16):
+    requests = st.tuples(
+        st.sampled_from([[5], [1, 2, 3], SHARED, [*SHARED, 4, 4], SHARED[:16], list(range(50))]),
+        st.sampled_from([0.0, 0.8, 1.0]),
+        st.integers(1, 24),
+        st.sampled_from([1, 1, 1, 2]),
+        st.sampled_from(methods),
+    )
+    actions = st.one_of(
         st.tuples(st.just("add"), requests),
         st.tuples(st.just("step"), st.integers(1, 6)),
         st.tuples(st.just("abort"), st.integers(0, 7)),
-    ),
-    min_size=3,
-    max_size=16,
-)
+    )
+    return st.lists(actions, min_size=3, max_size=max_size)
 
 
 def params_of(temperature, max_tokens, n):
@@ -62,17 +78,17 @@ def params_of(temperature, max_tokens, n):
 
 
 @cache
-def alone(block: bool, prompt: tuple[int, ...], temperature: float, max_tokens: int, n: int) -> list[list[int]]:
-    llm = toy_llm(BLOCK if block else CAUSAL)
-    output = llm.generate(
-        list(prompt), params_of(temperature, max_tokens, n), method=METHODS["denoise" if block else "ar"]
-    )[0]
+def alone(
+    kind: str, method: str, prompt: tuple[int, ...], temperature: float, max_tokens: int, n: int
+) -> list[list[int]]:
+    llm = toy_llm(MODELS[kind])
+    output = llm.generate(list(prompt), params_of(temperature, max_tokens, n), method=METHODS[method])[0]
     return [sample.token_ids for sample in output.outputs]
 
 
-def play(model, script, block, slots, max_rows, prefix_caching):
-    llm = toy_llm(model, slots=slots, max_rows=max_rows, prefix_caching=prefix_caching)
-    if not block:
+def play(kind, script, slots, max_rows, prefix_caching):
+    llm = toy_llm(MODELS[kind], slots=slots, max_rows=max_rows, prefix_caching=prefix_caching)
+    if kind == "causal":
         llm.add_draft_model("small", SMALL)
     engine = llm.engine
     asked, finished = {}, {}
@@ -88,9 +104,9 @@ def play(model, script, block, slots, max_rows, prefix_caching):
             prompt, temperature, max_tokens, n, method = value
             name = f"r{len(names)}"
             names.append(name)
-            asked[name] = (block, tuple(prompt), temperature, max_tokens, n)
-            method = METHODS["denoise" if block else method]
-            engine.add(Request(name, list(prompt), params_of(temperature, max_tokens, n), method))
+            expected = "ar" if kind == "causal" else method  # all methods of a causal model are lossless
+            asked[name] = (kind, expected, tuple(prompt), temperature, max_tokens, n)
+            engine.add(Request(name, list(prompt), params_of(temperature, max_tokens, n), METHODS[method]))
         elif action == "abort" and value < len(names):
             output = engine.abort(names[value])
             if output is not None:
@@ -113,12 +129,20 @@ def play(model, script, block, slots, max_rows, prefix_caching):
 
 
 @settings(max_examples=60, deadline=None)
-@given(actions, st.sampled_from([80, 128, 4096]), st.sampled_from([8, 64, 512]), st.booleans())
+@given(
+    scripts(["ar", "verify", *NAMED]), st.sampled_from([80, 128, 4096]), st.sampled_from([8, 64, 512]), st.booleans()
+)
 def test_any_interleaving_gives_each_causal_request_the_tokens_it_gets_alone(script, slots, max_rows, caching):
-    play(CAUSAL, script, False, slots, max_rows, caching)
+    play("causal", script, slots, max_rows, caching)
 
 
 @settings(max_examples=30, deadline=None)
-@given(actions, st.sampled_from([96, 128, 4096]), st.sampled_from([8, 64]), st.booleans())
-def test_any_interleaving_gives_each_diffusion_request_the_tokens_it_gets_alone(script, slots, max_rows, caching):
-    play(BLOCK, script, True, slots, max_rows, caching)
+@given(scripts(DENOISING["block"]), st.sampled_from([96, 128, 4096]), st.sampled_from([8, 64]), st.booleans())
+def test_any_interleaving_gives_each_block_diffusion_request_the_tokens_it_gets_alone(script, slots, max_rows, caching):
+    play("block", script, slots, max_rows, caching)
+
+
+@settings(max_examples=20, deadline=None)
+@given(scripts(DENOISING["bidirectional"], max_size=8), st.sampled_from([96, 128, 4096]))
+def test_any_interleaving_gives_each_diffusion_request_the_tokens_it_gets_alone(script, slots):
+    play("bidirectional", script, slots, max_rows=64, prefix_caching=True)

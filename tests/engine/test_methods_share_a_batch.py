@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from toy_methods import Denoise, Oracle, Verify
+from toy_methods import Oracle, Verify
 
 from ridgeway.core.errors import MethodError
 from ridgeway.core.sampling_params import SamplingParams
@@ -77,7 +77,7 @@ def test_check_lossless_passes_a_right_method_and_catches_a_wrong_one():
 
 
 def naive_block_diffusion(llm, prompt, max_tokens):
-    """The whole sequence anew for every step, no cache: what `Denoise` must equal."""
+    """The whole sequence anew for every step, the surest token revealed, no cache."""
     size, mask = 4, 60
     tokens = list(prompt)
     while len(tokens) < len(prompt) + max_tokens:
@@ -102,12 +102,12 @@ def test_block_diffusion_equals_its_naive_twin_in_any_batch(slots):
     llm = toy_llm(model, slots=slots, max_rows=24)
     params = SamplingParams(temperature=0, max_tokens=14)
     expected = [naive_block_diffusion(toy_llm(model), prompt, 14) for prompt in PROMPTS]
-    outputs = llm.generate(PROMPTS, params, method=Denoise())
+    outputs = llm.generate(PROMPTS, params, method="block-diffusion:reveal=confidence")
     assert [output.outputs[0].token_ids for output in outputs] == expected
 
 
 def test_a_method_that_does_not_fit_the_model_is_refused():
     with pytest.raises(MethodError, match="causal model"):
         toy_llm(toy_model(BLOCK)).generate(PROMPTS, method="ar")
-    with pytest.raises(MethodError, match=r"block-diffusion model.*this model can use: ar"):
-        toy_llm().generate(PROMPTS, method=Denoise())
+    with pytest.raises(MethodError, match=r"model that denoises blocks.*this model can use: ar"):
+        toy_llm().generate(PROMPTS, method="block-diffusion")

@@ -2,26 +2,26 @@
 
 from dataclasses import dataclass, replace
 
-from toy_methods import Denoise, Oracle, Verify
+import pytest
+from toy_methods import Oracle, Verify
 
 from ridgeway.core.query import Span
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.core.visibility import Block
 from ridgeway.methods.autoregressive import Autoregressive
+from ridgeway.methods.block_diffusion import BlockDiffusion
+from ridgeway.methods.diffusion import Diffusion
 from ridgeway.testing import toy_config, toy_llm, toy_model
 
 # A causal model that has a mask token too, so that every method can run it.
-BOTH = toy_model(toy_config(block_size=4, mask_id=60, tied_head=False), sharpness=2.0)
+BOTH = toy_model(toy_config(attention="causal-block", block_size=4, mask_id=60, tied_head=False), sharpness=2.0)
 PROMPTS = [list(range(1, 51)), [7, 3, 3, 9] * 12, [5, 5, 8]]
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 
 
 @dataclass(frozen=True)
-class DenoiseAnyway(Denoise):
-    """Reads a causal model in blocks."""
-
-    def refusal(self, traits):
-        return None
+class InTheWholeBlock(BlockDiffusion):
+    """Lets finished blocks see themselves as a whole."""
 
     def visibility(self, traits):
         return Block(traits.block_size)
@@ -75,13 +75,16 @@ def test_a_block_that_was_kept_in_two_parts_serves_no_other_request():
     assert llm.generate([PROMPTS[0]], GREEDY, method=InBlocks(4))[0].num_cached_tokens == 48
 
 
+@pytest.mark.filterwarnings("ignore:method 'diffusion'")  # a whole answer is more than a block
 def test_all_kinds_of_methods_share_a_batch_and_prefixes_and_each_gets_what_it_gets_alone():
     plain = toy_llm(BOTH).generate(PROMPTS, GREEDY)
     answers = {tuple(o.prompt_token_ids): o.outputs[0].token_ids for o in plain}
     methods = {
         "chain": Verify(Oracle(answers), depth=3),
         "tree": Verify(Oracle(answers, branches=2), depth=6),
-        "blocks": DenoiseAnyway(),
+        "blocks": BlockDiffusion(reveal="confidence"),
+        "whole blocks": InTheWholeBlock(reveal="confidence"),
+        "everything": Diffusion(steps=4),
         "nearsighted": Nearsighted(),
         "plain": Autoregressive(),
     }
@@ -91,6 +94,7 @@ def test_all_kinds_of_methods_share_a_batch_and_prefixes_and_each_gets_what_it_g
         for place, prompt in enumerate(PROMPTS)
     }
     assert alone["blocks", 0] != alone["plain", 0] != alone["nearsighted", 0]
+    assert any(alone["blocks", place] != alone["whole blocks", place] for place in range(3))
     llm = toy_llm(BOTH)
     for order in (list(alone), list(alone)[::-1]):  # the second round finds the first one's prefixes
         outputs = llm.generate([PROMPTS[p] for _, p in order], GREEDY, method=[methods[name] for name, _ in order])

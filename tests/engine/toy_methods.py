@@ -1,4 +1,4 @@
-"""Methods that show what the interface holds: verified chains and trees of drafts, and block diffusion."""
+"""Methods that show what the interface holds: verified chains and trees of drafts."""
 
 from dataclasses import dataclass, field
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from ridgeway.core.arrays import NO_INTS, ints
 from ridgeway.core.method import DecodingMethod, Drafter, DraftTree, Rows
-from ridgeway.core.query import NOTHING, Answer, Commit, Query, Readout
+from ridgeway.core.query import Answer, Commit, Query, Readout
 from ridgeway.core.sequence import Sequence
-from ridgeway.core.visibility import Block, Tree
+from ridgeway.core.visibility import Tree
 
 
 class Oracle(Drafter):
@@ -119,55 +119,3 @@ class Verify(DecodingMethod):
                 return Commit(ints(tokens), ints(keep), ints(source))
             row = int(children[0])
             keep.append(row)
-
-
-@dataclass(frozen=True)
-class Denoise(DecodingMethod):
-    """Block diffusion, one token revealed a step: rows of a block are kept only once all of it is known."""
-
-    name = "denoise"
-    lossless = False
-    needs = "a block-diffusion model"
-
-    def refusal(self, traits):
-        return None if traits.attention == "block" else f"it needs {self.needs}"
-
-    def start(self, sequence: Sequence) -> list[int]:
-        return []  # the block in the making: tokens, or the mask id
-
-    def demand(self, sequence: Sequence) -> Rows:
-        size = sequence.traits.block_size
-        whole = sequence.pending // size * size
-        if whole:  # blocks that are known but have no K/V yet, and room for the next block
-            return Rows(size, whole + size, multiple_of=size)
-        return Rows(size, size)
-
-    def plan(self, sequence: Sequence, rows: int, draft: DraftTree | None) -> Query:
-        traits, size = sequence.traits, sequence.traits.block_size
-        start = sequence.cached
-        stop = min(start + rows, sequence.committed)
-        if stop == sequence.committed and rows > sequence.pending // size * size:
-            whole = sequence.committed // size * size
-            rest = sequence.tokens[whole:]
-            if not sequence.state:
-                sequence.state = rest + [traits.mask_id] * (size - len(rest))
-            tokens = sequence.tokens[start:whole] + sequence.state
-        else:
-            tokens = sequence.tokens[start : start + (stop - start) // size * size]
-        positions = np.arange(start, start + len(tokens))
-        masked = [row for row, token in enumerate(tokens) if token == traits.mask_id]
-        read = Readout.of(masked, positions[masked], forbid=(traits.mask_id,), measures={"confidence"})
-        return Query(ints(tokens), positions, Block(size), read if masked else NOTHING, parent=np.full(len(tokens), -1))
-
-    def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
-        if not len(query.read):
-            return Commit(NO_INTS, np.arange(len(query)))
-        size = sequence.traits.block_size
-        kept = len(query) - size
-        best = int(answer.confidence.argmax())
-        sequence.state[int(query.read.rows[best]) - kept] = int(answer.tokens[best])
-        tokens = NO_INTS
-        if sequence.traits.mask_id not in sequence.state:
-            tokens = ints(sequence.state[sequence.committed % size :])
-            sequence.state = []
-        return Commit(tokens, np.arange(kept), source=np.full(len(tokens), -1))

@@ -137,7 +137,7 @@ def _fast_dllm_v2(case: dict):
             subblock=settings["small_block_size"],
             cache="approximate-block" if settings["use_block_cache"] else "exact",
             fuse=False,
-            mask=316,  # the reference takes it as an argument, its configuration does not have it
+            mask_id=316,  # the reference takes it as an argument, its configuration does not have it
         ),
         [settings["stop_token"]] if settings["stop_token"] < 320 else None,
     )

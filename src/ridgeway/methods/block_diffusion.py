@@ -92,9 +92,9 @@ class BlockDiffusion(Denoising):
 
     def next_canvas(self, sequence: Sequence) -> Canvas:
         traits, size = sequence.traits, self.size(sequence.traits)
-        mask = self.mask_id(traits)
+        mask = self.mask_of(traits)
         # Blocks lie at multiples of their size if earlier ones see all of theirs, else wherever the text ends.
-        start = sequence.committed // size * size if traits.attention == "block" else sequence.committed
+        start = sequence.committed // size * size if isinstance(self.visibility(traits), Block) else sequence.committed
         tokens = np.full(min(size, traits.max_positions - start), mask, dtype=np.int64)
         known = ints(sequence.tokens[start:])
         tokens[: len(known)] = known
@@ -125,6 +125,8 @@ class BlockDiffusion(Denoising):
         else:
             regions = [(low, min(low + canvas.region, size)) for low in range(0, size, canvas.region)]
             each = sum(min(self.steps_of(canvas, 0), high - low) for low, high in regions)
-        separate = not self.fuse or (traits.logit_shift is LogitShift.NEXT and traits.attention == "block")
+        separate = not self.fuse or (
+            traits.logit_shift is LogitShift.NEXT and isinstance(self.visibility(traits), Block)
+        )
         streams = (blocks + (rest > 0)) * (each + separate)
         return streams, not rest and not (separate and self.fuse)

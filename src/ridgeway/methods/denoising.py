@@ -22,6 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, ints
+from ridgeway.core.errors import RequestError
 from ridgeway.core.method import DecodingMethod, DraftTree, Rows
 from ridgeway.core.outputs import RevealCounts
 from ridgeway.core.query import NOTHING, Answer, Commit, Measure, Query, Readout, Reveal
@@ -43,7 +44,7 @@ class Denoising(DecodingMethod):
     threshold, or what suits `steps` and `sampler` if they are given. threshold, factor, bound: of the adaptive rules.
     pace: of an adaptive rule with `steps`: whether the schedule's count is the `floor` (so that the steps are enough)
     or the `ceiling` of what a step reveals. remask: confidence below which a revealed token is decided once more.
-    end_time: of the `expected` sampler. mask: id of the mask token, for a model that does not state it.
+    end_time: of the `expected` sampler. mask_id: the mask token, for a model that does not state it.
     """
 
     lossless = False
@@ -58,7 +59,7 @@ class Denoising(DecodingMethod):
     pace: str = "floor"
     remask: float = 0.0
     end_time: float = 1e-3
-    mask: int | None = None
+    mask_id: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -108,15 +109,15 @@ class Denoising(DecodingMethod):
     def refusal(self, traits: ModelTraits) -> str | None:
         if traits.attention not in (self.attention, "causal-block"):
             return f"it needs {self.needs}, and this model {traits.words}"
-        if self.mask is None and traits.mask_id is None:
-            return f"it needs {self.needs}, and this model states no mask token; give mask=ID"
-        if not 0 <= self.mask_id(traits) < traits.vocab_size:
-            return f"mask={self.mask} is not in the vocabulary (0 to {traits.vocab_size - 1})"
+        if self.mask_id is None and traits.mask_id is None:
+            return f"it needs {self.needs}, and this model states no mask token; give mask_id=ID"
+        if not 0 <= self.mask_of(traits) < traits.vocab_size:
+            return f"mask_id={self.mask_id} is not in the vocabulary (0 to {traits.vocab_size - 1})"
         return None
 
-    def mask_id(self, traits: ModelTraits) -> int:
+    def mask_of(self, traits: ModelTraits) -> int:
         """Id of the mask token."""
-        stated = traits.mask_id if self.mask is None else self.mask
+        stated = traits.mask_id if self.mask_id is None else self.mask_id
         assert stated is not None, "a model without a mask token is refused"
         return stated
 
@@ -153,6 +154,9 @@ class Denoising(DecodingMethod):
     # The method itself.
 
     def start(self, sequence: Sequence) -> Canvas | None:
+        mask = self.mask_of(sequence.traits)
+        if mask in sequence.tokens:
+            raise RequestError(f"the prompt holds the mask token, {mask}, at position {sequence.tokens.index(mask)}")
         sequence.reveals = RevealCounts(approximate=self.approximate)
         return None
 

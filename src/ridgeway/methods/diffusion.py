@@ -72,7 +72,7 @@ class Diffusion(Denoising):
 
     def next_canvas(self, sequence: Sequence) -> Canvas:
         traits, committed = sequence.traits, sequence.committed
-        mask = self.mask_id(traits)
+        mask = self.mask_of(traits)
         length = sequence.max_committed - committed
         if sequence.params.max_tokens is None:
             length = min(length, self.length)

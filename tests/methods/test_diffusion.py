@@ -1,0 +1,136 @@
+"""Masked diffusion: the whole answer is denoised at once, and shares batches with every other kind of method."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from diffusion_models import MASK, NEXT, model_of
+
+from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.testing import toy_llm
+
+GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+PROMPTS = [[3, 1, 4, 1, 5, 9, 2][:length] for length in (1, 4, 7)]
+BOTH_WAYS = model_of("bidirectional")
+EVERY_WAY = model_of("causal-block", NEXT)  # finished tokens are causal, so plain decoding can read it as well
+
+
+def naive(llm, prompt, length, steps, block, shift=0):
+    """LLaDA's algorithm, word for word: all logits anew, the surest of a block revealed, the same count each time."""
+    tokens = np.array([*prompt, *[MASK] * length])
+    for start in range(len(prompt), len(tokens), block):
+        for _ in range(steps * block // length):
+            logits = llm.logits(tokens.tolist()).astype(np.float64)
+            chances = np.exp(logits - logits.max(1, keepdims=True))
+            chances /= chances.sum(1, keepdims=True)
+            masked = start + np.flatnonzero(tokens[start : start + block] == MASK)
+            rows = masked - shift
+            proposed = np.where(np.arange(logits.shape[1]) == MASK, -np.inf, logits)[rows].argmax(1)
+            surest = np.argsort(-chances[rows, proposed], kind="stable")[: length // steps]
+            tokens[masked[surest]] = proposed[surest]
+    return tokens[len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize(("steps", "block"), [(12, 12), (4, 12), (6, 4), (12, 6)])
+def test_whole_sequence_diffusion_equals_its_naive_twin_alone_and_in_a_batch(shift, steps, block):
+    model = model_of("bidirectional", NEXT) if shift else BOTH_WAYS
+    method = f"diffusion:steps={steps},block={block}"
+    expected = [naive(toy_llm(model), prompt, 12, steps, block, shift) for prompt in PROMPTS]
+    found = toy_llm(model).generate(PROMPTS, GREEDY, method=method)
+    assert [o.outputs[0].token_ids for o in found] == expected
+    assert [o.metrics.weight_streams for o in found] == [steps] * 3
+
+
+@pytest.mark.filterwarnings("ignore:method 'diffusion'")  # a whole answer is more than a block of the model
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_batch_that_mixes_methods_gives_each_what_it_gets_alone(temperature):
+    methods = [
+        "ar",
+        "ngram",
+        "auto",
+        "diffusion:steps=6",
+        "diffusion:sampler=ancestral,steps=5",
+        "diffusion:block=4,threshold=0.3,cache=approximate-prefix",
+        "diffusion:block=4,threshold=0.3,cache=approximate-dual",
+        "block-diffusion:steps=2",
+        "block-diffusion:threshold=0.4,remask=0.2",
+        "block-diffusion:threshold=0.4,subblock=2,cache=approximate-block",
+    ]
+    prompts = [[7, 3, 3, 9, 7, 3, 3][: 3 + n % 5] for n in range(len(methods))]
+    params = replace(GREEDY, temperature=temperature, seed=8, max_tokens=14, logprobs=1)
+    alone = [toy_llm(EVERY_WAY).generate([p], params, method=m)[0] for p, m in zip(prompts, methods, strict=True)]
+    for slots, max_rows in ((4096, 512), (112, 24)):  # with few slots sequences are preempted
+        llm = toy_llm(EVERY_WAY, slots=slots, max_rows=max_rows)
+        for order in (slice(None), slice(None, None, -1)):
+            mixed = llm.generate(prompts[order], params, method=methods[order])
+            for method, one, other in zip(methods[order], alone[order], mixed, strict=True):
+                assert other.error is None
+                assert other.outputs[0].token_ids == one.outputs[0].token_ids, method
+                assert other.outputs[0].logprobs == one.outputs[0].logprobs
+
+
+def test_an_end_token_saves_the_rest_of_the_schedule():
+    llm = toy_llm(BOTH_WAYS)
+    params = replace(GREEDY, max_tokens=24, temperature=1.0, seed=3)
+    for method in ("diffusion:block=6,steps=12", "diffusion:steps=8", "diffusion:sampler=first-hitting,block=4"):
+        whole = llm.generate(PROMPTS[1], params, method=method)[0]
+        end = whole.outputs[0].token_ids[9]
+        stopped = llm.generate(PROMPTS[1], replace(params, stop_token_ids=[end]), method=method)[0]
+        place = whole.outputs[0].token_ids.index(end)
+        assert stopped.outputs[0].token_ids == whole.outputs[0].token_ids[: place + 1]
+        counts = stopped.outputs[0].reveals
+        assert counts.exact
+        assert counts.left == whole.metrics.weight_streams - stopped.metrics.weight_streams
+    assert counts.left > 0
+    llm.generate(PROMPTS[1], replace(params, stop_token_ids=[end]), method="diffusion:threshold=0.5,block=4")
+    assert "saved at least" in " ".join(str(llm.card()).split())
+
+
+def test_what_an_approximate_cache_computes_is_called_approximate_everywhere():
+    llm = toy_llm(BOTH_WAYS)
+    exact = llm.generate(PROMPTS, GREEDY, method="diffusion:block=4,steps=12")
+    assert "approximate" not in str(llm.card())
+    for cache in ("prefix", "dual"):
+        rough = llm.generate(PROMPTS, GREEDY, method=f"diffusion:block=4,steps=12,cache=approximate-{cache}")
+        assert [o.outputs[0].token_ids for o in rough] != [o.outputs[0].token_ids for o in exact]
+        assert llm.report().method == f"diffusion (approximate {cache} cache)"
+        assert not llm.report().lossless
+        assert f"approximate {cache} cache" in str(llm.card())
+        assert rough[0].outputs[0].reveals.approximate == f"approximate {cache} cache"
+
+
+def test_an_approximate_cache_computes_fewer_rows():
+    llm = toy_llm(BOTH_WAYS)
+    rows = {}
+    for cache in ("none", "approximate-prefix", "approximate-dual"):
+        llm.generate(PROMPTS[2], replace(GREEDY, max_tokens=24), method=f"diffusion:block=6,steps=24,cache={cache}")
+        rows[cache] = sum(step.rows for step in llm.steps)
+    assert rows["none"] == 24 * 31
+    assert rows["approximate-dual"] == 4 * 31 + 20 * 6
+    assert rows["approximate-dual"] < rows["approximate-prefix"] < rows["none"]
+
+
+def test_an_answer_without_a_limit_goes_on_in_canvases():
+    model = model_of("bidirectional", max_positions=30)
+    output = toy_llm(model).generate(PROMPTS[1], replace(GREEDY, max_tokens=None), method="diffusion:length=10")[0]
+    assert len(output.outputs[0].token_ids) == 26
+    assert output.outputs[0].finish_reason == "length"
+
+
+def test_a_run_is_reported_as_what_it_is():
+    """Whole-sequence steps recompute the prompt, yet they decode: no prefill beyond the first. K/V are never reused."""
+    llm = toy_llm(BOTH_WAYS)
+    llm.generate([5] * 40, replace(GREEDY, max_tokens=24), method="diffusion:steps=8")
+    report = llm.report()
+    assert report.weight_streams == 8
+    assert report.tokens_per_forward == 3.0
+    assert len(report.prefill.steps) == 1
+    assert len(report.decode.steps) == 7
+    assert [step.revealed for step in llm.steps] == [3] * 8
+    assert sum(step.prefill_rows for step in llm.steps) == 0
+    plain = toy_llm(EVERY_WAY)
+    plain.generate([5] * 40, replace(GREEDY, max_tokens=24), method="ar")
+    assert report.decode.cost.intensity > 10 * plain.report().decode.cost.intensity
+    assert "of 24.0" not in str(llm.card())
+    assert "3.0 of" in str(llm.card())
