@@ -24,6 +24,7 @@ from ridgeway.kernels.cpu.ceiling import Int8Ceiling
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import choose_instruction_set
 from ridgeway.kernels.cpu.layout import L, R, S
+from ridgeway.kernels.cpu.residence import tidy
 from ridgeway.kernels.cpu.stream import stream_kernel
 from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team, usable_cores
 from ridgeway.kernels.reference.distribution import with_distributions
@@ -71,6 +72,7 @@ class CpuExecutor:
         self._team = Team(self.threads)
         self._selector = Selector(compiler, self._team)
         self._weights = HeldWeights(model, compiler, self.isa, quant)
+        tidy(tensor.data for tensor in model.tensors.values())
         self.compiled = tuple(compiler.compiled)
         self._embed = model.tensors["embed"]  # stays packed: only a few rows are used
         self.arithmetic = "int8" if self._weights.quantized() else "fp32"

@@ -8,8 +8,10 @@ depends on: the source of all kernels, the processor with its features, and the 
 import ctypes
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from numba import types
@@ -18,6 +20,8 @@ from numba.core.ccallback import CFunc
 from numba.core.registry import cpu_target
 
 Progress = Callable[[str], None]
+
+_KEPT = 8  # states of the sources
 
 
 @cache
@@ -76,15 +80,24 @@ class Kernel:
         self._function(*arguments)
 
 
+def _remove_oldest(folder: Path) -> None:
+    """Of the states of the sources whose machine code is kept in `folder`, leave the newest."""
+    with suppress(OSError):  # another process may be at the same
+        states = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+        for path in states[:-_KEPT]:
+            rmtree(path, ignore_errors=True)
+
+
 class Compiler:
     """Compiles kernels, or loads what was compiled before.
 
-    folder: where machine code is kept. progress: is told, before the first kernel that is not there yet, that
-    compilation takes a while.
+    folder: where machine code is kept, for each state of the sources in a folder of its own, so that several checkouts
+    do not take it from each other; the oldest are removed. progress: is told, before the first kernel that is not
+    there yet, that compilation takes a while.
     """
 
     def __init__(self, folder: Path, progress: Progress | None = None) -> None:
-        self._folder = folder
+        self._folder = folder / source_digest()[:12]
         self._progress = progress
         self._kernels: dict[str, Kernel] = {}
         self.compiled: list[str] = []  # names of kernels that were not on disk
@@ -106,6 +119,8 @@ class Compiler:
             self._progress("compiling kernels for this processor (once, less than a minute)")
         compiled.compile()
         if not compiled.cache_hits:
+            if not self.compiled:
+                _remove_oldest(self._folder.parent)
             self.compiled.append(name)
         return Kernel(compiled, arguments)
 

@@ -1,6 +1,9 @@
 """What lies in memory, and where: vectors want aligned addresses, and weights must not lie there twice."""
 
+import ctypes
 import mmap
+import sys
+from collections.abc import Iterable
 from math import prod
 
 import numpy as np
@@ -29,14 +32,31 @@ def untouched(shape: tuple[int, ...], type_: type[np.generic]) -> AnyArray:
     return np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=type_, count=prod(shape)).reshape(shape)
 
 
-def forget(array: AnyArray) -> None:
-    """Give back the memory of `array`'s pages if it is a view into a mapped file; they can be read again any time."""
+def tidy(arrays: Iterable[AnyArray]) -> None:
+    """Give back what loading left behind: pages of the files that `arrays` are views into, and freed heap memory."""
+    files = {id(file): file for file in map(_file_of, arrays) if file is not None}
+    for file in files.values():
+        file.madvise(mmap.MADV_DONTNEED)
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)
+
+
+def _file_of(array: AnyArray) -> mmap.mmap | None:
+    """The mapping that `array` is a view into; None if there is none whose pages can be given back."""
     owner: object = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
     if isinstance(owner, memoryview):
         owner = owner.obj
-    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+    return owner if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") else None
+
+
+def forget(array: AnyArray) -> None:
+    """Give back the memory of `array`'s pages if it is a view into a mapped file; they can be read again any time."""
+    owner = _file_of(array)
+    if owner is None:
         return
     whole = np.frombuffer(owner, dtype=np.uint8)
     page = mmap.PAGESIZE
