@@ -44,7 +44,7 @@ export class Diffusion {
       this.reached = this.time.valueAsNumber / 1000;
       this.#move();
     });
-    this.reached = still() ? 1 : 0;
+    this.reached = still() ? 0.4 : 0;
     this.running = false;
     this.seen = false;
     new IntersectionObserver(([entry]) => {
@@ -61,7 +61,7 @@ export class Diffusion {
     for (const [way] of WAYS) {
       const regime = row[`${way}_regime`];
       readouts.set(`${way}_passes`, count(row[`${way}_passes`]), `${regime}-bound, ${number(row[`${way}_intensity`])} FLOP/B; ${seconds(row[`${way}_seconds`])}`, regime);
-      readouts.set(`${way}_wasted`, percent(row[`${way}_wasted`]), `${number(row[`${way}_tokens`])} tokens per pass`);
+      readouts.set(`${way}_wasted`, percent(row[`${way}_wasted`]), `${number(row[`${way}_tokens`])} ${row[`${way}_tokens`] === 1 ? "token" : "tokens"} per pass`);
     }
     const method = `block-diffusion:block=${state.block},tokens_per_step=${state.per_step}`;
     this.stage.command.textContent = lab.command(state, { output: state.answer, method });
@@ -95,7 +95,7 @@ export class Diffusion {
   #paint() {
     const { answer } = this.state;
     const room = Math.max(260, this.stage.picture.clientWidth);
-    const three = room > 700;
+    const three = room > 520;
     const width = three ? Math.floor((room - 40) / 3) : room;
     const columns = three || answer <= 256 ? 32 : 64;
     const pitch = width / columns;
@@ -108,6 +108,7 @@ export class Diffusion {
       const root = svg("svg", { viewBox: `0 0 ${width} ${high}`, width, height: high, role: "img", "aria-label": `${name}: ${count(answer)} positions` }, cells);
       return { way, cells, said, kinds: new Array(answer).fill("blank"), element: html("div", { class: "lane" }, html("h3", {}, name), said, root) };
     });
+    this.lanes.classList.toggle("three", three);
     show(this.lanes, ...this.drawn.map((lane) => lane.element));
   }
 
@@ -165,7 +166,15 @@ const known = new Map();
 /** An order that looks like none: the same at every visit. */
 function ranks(length) {
   if (!known.has(length)) {
-    const keys = Array.from({ length }, (_, place) => [Math.imul(place + 1, 2654435761) >>> 0, place]);
+    let seed = length;
+    const next = () => { // xorshift (Marsaglia 2003)
+      seed ^= seed << 13;
+      seed ^= seed >>> 17;
+      seed ^= seed << 5;
+      return seed >>> 0;
+    };
+    for (let warm = 0; warm < 8; warm += 1) next();
+    const keys = Array.from({ length }, (_, place) => [next(), place]);
     const rank = new Array(length);
     keys.sort(([one], [other]) => one - other).forEach(([, place], order) => { rank[place] = order; });
     known.set(length, rank);

@@ -74,8 +74,9 @@ export class Drafting {
     const highest = Math.max(2, ...all.flatMap(([, points]) => points.map(([, value]) => value))) * 1.08;
     const step = highest > 12 ? 4 : highest > 6 ? 2 : highest > 3 ? 1 : 0.5;
     const ticks = Array.from({ length: Math.floor(highest / step) + 1 }, (_, place) => place * step);
+    const narrow = this.stage.picture.clientWidth < 480;
     const made = chart(this.stage.picture, {
-      height: 250,
+      height: 250, right: narrow ? 34 : 76,
       x: { domain: [1, 16], ticks: table.axes.length, format: count, label: "tokens guessed" },
       y: { domain: [0, highest], ticks, format: times, label: "speed-up" },
       label: `Speed-up over draft length for ${count(state.at_once)} requests at once`,
@@ -85,7 +86,7 @@ export class Drafting {
     for (const [at_once, points] of all) {
       made.plot.append(line(points, made, { class: at_once === state.at_once ? "curve draft" : "curve other" }));
       const end = points.at(-1)[1];
-      made.root.append(svg("text", { x: made.box.right - 2, y: made.down(end) - 5, "text-anchor": "end", class: at_once === state.at_once ? "strong draft" : "faint" }, `${count(at_once)} at once`));
+      made.root.append(svg("text", { x: made.box.right + 7, y: made.down(end) + 4, class: at_once === state.at_once ? "strong draft" : "faint" }, narrow ? count(at_once) : `${count(at_once)} at once`));
     }
     spread([...made.root.querySelectorAll(":scope > text")], 13);
     if (row.best_length) {

@@ -1,0 +1,47 @@
+"""`ridgeway lab`: what it refuses before any work."""
+
+import socket
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from ridgeway.cli import app
+from ridgeway.core.errors import RidgewayError
+
+
+def refusal(line):
+    done = CliRunner().invoke(app, ["lab", *line.split()])
+    assert isinstance(done.exception, RidgewayError), done.output
+    return str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("-m lama-3.1-8b", "llama-3.1-8b"),
+        ("--on h10", "did you mean h100"),
+        ("--precision bf61", "did you mean bf16"),
+        ("--export page.html --machines h100,h20O", "h200"),
+        ("--export page.html --models 8b,qwen3-8", "qwen3-8b"),
+        ("--export nowhere/page.html", "there is no folder nowhere"),
+        ("--runs nowhere.jsonl", "--runs nowhere.jsonl: cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_would_do(line, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert says in refusal(line)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"--port {port}: cannot be listened on" in refusal(f"--port {port}")
+
+
+def test_without_the_extra_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert "pip install 'ridgeway[serve]'" in refusal("")
