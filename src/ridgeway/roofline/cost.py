@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
-from math import log2
+from math import log2, prod
 from typing import Self
 
 import numpy as np
@@ -37,7 +37,7 @@ from ridgeway.roofline.calibration import Calibration
 from ridgeway.roofline.experts import DEFAULT_SKEW, distinct_experts
 from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.packing import packed_bytes
-from ridgeway.roofline.reach import TYPICAL, Reach
+from ridgeway.roofline.reach import TYPICAL, Parts, Reach
 from ridgeway.roofline.shape import QueryShape, attention_flops, shared_keys, slot_elements
 from ridgeway.roofline.traffic import Bound, Cost, Estimate, Exceeded
 
@@ -48,6 +48,8 @@ _ATTENTION = (
     *("attn_norm_bias", "attn_scale"),
     *("q_a", "q_a_norm", "q_b", "kv_a", "kv_a_norm", "kv_b"),
 )
+_WIDE = ("bf16", "fp16", "fp32")
+_VOCABULARY = 128_000  # entries of a row of logits that the fitted law's cost of an answer is stated for
 _FEW, _MANY = 64, 512  # rows of a stream up to which products are slow, and from which on they are fast
 
 
@@ -112,6 +114,7 @@ class CostModel:
         beyond = [name for name in shapes if not name.startswith("layers.") and name not in ("embed", "head")]
         self._head_bytes = held_bytes.get("head", held_bytes["embed"]) + sum(held_bytes[name] for name in beyond)
         self._head_is_embedding = "head" not in held_bytes
+        self._packed_per_byte = self._packed_weights(shapes) / max(1, self.weight_bytes)
         self.slot_bytes = slot_elements(config) * kv_itemsize
 
     @classmethod
@@ -294,30 +297,31 @@ class CostModel:
             return self._all_windows
         return Counter(window for window, run in zip(self.config.windows, sublayers[:, 0], strict=True) if run)
 
-    def parts(self, cost: Cost) -> tuple[float, float, float, float, float]:
-        """What the fitted law adds up: layers run through, seconds to read weights and K/V at typical rates, and
-        seconds of products at the typical rate, those of streams with few rows apart from those with many.
-        """
+    def parts(self, cost: Cost) -> Parts:
+        """What the fitted law adds up."""
         machine = self.machine
         bandwidth = machine.typical_bandwidth(cost.working_set)
-        products = cost.flops / machine.peak(self.arithmetic).median
+        wide = self._wide_rate()
+        products = cost.matrix_flops / machine.peak(self.arithmetic).median + cost.activation_bytes / bandwidth
+        products += (cost.attention_flops + cost.head_flops) / wide
         many = min(1.0, max(0.0, log2(max(1, self._rows_per_stream(cost)) / _FEW) / log2(_MANY / _FEW)))
-        return (
-            float(cost.streams * self.config.layers),
-            cost.weight_bytes / bandwidth,
-            cost.kv_bytes / bandwidth,
-            (1 - many) * products,
-            many * products,
+        vector = machine.peaks.get("fp32")  # of vector units: a multiply and an add are one of their operations
+        return Parts(
+            layers=float(cost.streams * self.config.layers),
+            weights=cost.weight_bytes / bandwidth,
+            kv=cost.kv_bytes / bandwidth,
+            few=(1 - many) * products * (1 - cost.streams / max(1, cost.rows)),
+            many=many * products,
+            unpacked=cost.weight_bytes * self._packed_per_byte / (vector.median / 2) if vector else 0.0,
+            repeated=cost.kv_read_bytes * (self.config.heads // max(1, self.config.kv_heads) - 1) / bandwidth,
+            answers=cost.head_flops / (2 * _VOCABULARY * self.config.hidden),
         )
 
     def _uncorrected(self, cost: Cost) -> float:
         """Overhead, and reading and products at the shares of typical rates that are reached."""
         machine, fitted = self.machine, self.reach.fitted
         if fitted is not None:
-            _, weights, kv, few, many = self.parts(cost)
-            reading = fitted.weights * weights + fitted.kv * kv
-            products = fitted.few * few + fitted.many * many
-            return cost.streams * self.overhead + reading + products + self.exchange(cost)
+            return fitted.seconds(self.parts(cost)) + self.exchange(cost)
         memory = cost.bytes / (self.reach.memory * machine.typical_bandwidth(cost.working_set))
         compute = cost.flops / (self.reach.compute * machine.peak(self.arithmetic).median)
         return cost.streams * self.overhead + max(memory, compute) + self.exchange(cost)
@@ -332,6 +336,18 @@ class CostModel:
         passed = cost.rows * self.config.hidden * self.activation_itemsize * 2 * (machine.devices - 1) / machine.devices
         each = cost.streams * machine.link_latency
         return 2 * self.config.layers * (each + (passed / machine.link_bandwidth if machine.link_bandwidth else 0.0))
+
+    def _wide_rate(self) -> float:
+        """Of products that stay in 16 bits when the matrices' are narrower: attention's and the head's."""
+        names = (self.arithmetic, "bf16", "fp16") if self.arithmetic in _WIDE else ("bf16", "fp16", self.arithmetic)
+        return next(self.machine.peaks[name].median for name in names if name in self.machine.peaks)
+
+    def _packed_weights(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Weights that are held in fewer bits than they are multiplied in, and so must be unpacked."""
+        if self.arithmetic not in _WIDE:
+            return 0
+        sizes = {name: prod(shape) for name, shape in shapes.items() if len(shape) > 1}
+        return sum(size for name, size in sizes.items() if 8 * self.held_bytes[name] < 16 * size)
 
     def _activations(self, rows: int, reads: int, attention_layers: int, mlp_layers: int) -> int:
         config = self.config

@@ -22,6 +22,18 @@ def engine_family(name: str) -> str:
     return ""
 
 
+def engine_name(name: str) -> str:
+    """The engine within its family (`vllm`, `gpt-fast`); its version is left out. Empty if it is not known."""
+    lower = name.lower()
+    return next((m.strip() for members in _FAMILIES.values() for m in members if lower.startswith(m)), "")
+
+
+def engine_version(name: str) -> tuple[int, ...]:
+    """(0, 12, 0) of `vllm 0.12.0`; empty if none is said."""
+    found = re.search(r"\b(\d+(?:\.\d+)+)", name)
+    return tuple(map(int, found[1].split("."))) if found else ()
+
+
 _BUILD_WITH_FLASH = 4000  # llama.cpp builds of 2025 on run it by default
 
 

@@ -120,6 +120,7 @@ def _machine(row: Mapping[str, Any]) -> Machine:
         link_bandwidth=row.get("link", {}).get("bandwidth", 0) * _GIGA,
         kind=row.get("class", ""),
         year=row.get("year", 0),
+        dual_issue=row.get("dual_issue", False),
         note=f"bandwidth: {memory['bandwidth_source']}{note}",
     )
 

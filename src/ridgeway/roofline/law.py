@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import log
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,42 @@ import numpy as np
 from ridgeway.core.arrays import FloatArray
 from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.precision import Precision
-from ridgeway.roofline.reach import TYPICAL, Fitted, Reach
+from ridgeway.roofline.reach import SHARPNESS, TYPICAL, Fitted, Parts, Reach
 
 _COMMON = "common"
-# Prior of the common values: 40 us a layer, 1 / 0.83 of the bandwidth, attention at 0.7 of it, a third of the rate
-# with few rows and 0.6 with many; and how far each may stray, as a standard deviation of the logarithm.
-_PRIOR = np.log([40e-6, 1.2, 1.4, 3.0, 1.7])
+PARTS = Parts._fields
+_PARTS = len(PARTS)
+# Prior of the common values, in the order of `Parts`, and how far each may stray as a standard deviation of the
+# logarithm. They are what kernels measured alone reach (docs/predictions.md): 40 us a layer, 0.85 of the bandwidth for
+# weights and 0.8 for K/V, a third of the rate with few rows and 0.75 with many, 6 operations to unpack a weight, and
+# 10 us of a host's work for a row that is read out.
+_PRIOR = np.log([40e-6, 1 / 0.85, 1 / 0.8, 3.0, 1 / 0.75, 6.0, 10e-6, 1.0])
 _SPREAD = {
-    _COMMON: (0.7, 0.15, 0.4, 0.5, 0.4),
-    "engine": (1.2, 0.1, 0.8, 0.4, 0.4),
-    "kind": (0.5, 0.3, 0.6, 0.4, 0.4),
-    "width": (0.1, 0.2, 0.02, 0.3, 0.3),
-    "engine, kind": (0.8, 0.1, 0.4, 0.3, 0.3),
-    "attention": (0.05, 0.02, 0.6, 0.02, 0.02),
+    _COMMON: (0.2, 0.1, 0.2, 0.5, 0.3, 0.15, 0.5, 0.5),
+    "engine": (0.3, 0.1, 0.3, 0.4, 0.3, 0.15, 0.7, 0.3),
+    "name": (0.3, 0.05, 0.2, 0.2, 0.2, 0.15, 0.5, 0.01),
+    "kind": (0.3, 0.2, 0.4, 0.4, 0.3, 0.15, 0.01, 0.5),
+    "arithmetic": (0.1, 0.1, 0.02, 0.3, 0.2, 0.01, 0.01, 0.01),
+    "width": (0.1, 0.1, 0.02, 0.3, 0.2, 0.15, 0.01, 0.01),
+    "engine, kind": (0.3, 0.1, 0.3, 0.3, 0.3, 0.15, 0.01, 0.3),
+    "attention": (0.05, 0.02, 0.6, 0.02, 0.02, 0.01, 0.01, 0.01),
+    "unpacking": (0.01, 0.01, 0.01, 0.01, 0.01, 0.3, 0.01, 0.01),
+}
+# Groups that are expected to differ. Engines that launch every operation pay for each launch; one kernel per step pays
+# barriers alone. Narrow products reach less of their rate. One instruction multiplies and adds four bytes where there
+# are dot products of integers; weights with scales of scales take half as many operations again.
+_EXPECTED = {
+    "engine:llama.cpp": (log(2.4), 0, 0, 0, 0, 0, log(5), 0),
+    "engine:eager": (log(8), 0, 0, 0, 0, 0, 0, 0),
+    "engine:compiled": (0, 0, 0, 0, 0, 0, log(0.1), 0),
+    "name:calm": (log(0.25), 0, 0, 0, 0, 0, 0, 0),
+    "arithmetic:fp8": (0, 0, 0, 0, log(1.25), 0, 0, 0),
+    "arithmetic:fp4": (0, 0, 0, 0, log(1.6), 0, 0, 0),
+    "attention:flash": (0, 0, 0, 0, 0, 0, 0, log(0.001)),
+    "unpacking:integers": (0, 0, 0, 0, 0, log(0.3), 0, 0),
+    "unpacking:singly": (0, 0, 0, 0, 0, log(1.5), 0, 0),
+    "unpacking:dual issue": (0, 0, 0, 0, 0, log(0.9), 0, 0),
+    "unpacking:two scales": (0, 0, 0, 0, 0, log(1.5), 0, 0),
 }
 _NOISE, _OUTLIER = 0.12, 0.15  # of logarithms: a row's own scatter, and from where on it counts less
 _KINDS = {
@@ -48,22 +72,40 @@ _KINDS = {
 }
 
 
-def groups(machine: Machine, weights: Precision, engine: str = "", flash: bool = True) -> tuple[str, ...]:
-    """To which groups a measurement belongs, as `what:which`. flash: attention in one kernel, scores never stored."""
+def groups(
+    machine: Machine, weights: Precision, engine: str = "", flash: bool = True, name: str = ""
+) -> tuple[str, ...]:
+    """To which groups a measurement belongs, as `what:which`. flash: attention in one kernel, scores never stored.
+    name: of the engine, within its family.
+    """
     kind = _KINDS.get(machine.kind, "other")
     bits = weights.matrices if weights.experts is None else weights.experts
     width = "16 bits" if bits > 8.5 else "8 bits" if bits >= 8 else "4 bits"
     found = [_COMMON, f"kind:{kind}", f"width:{width}", f"attention:{'flash' if flash else 'plain'}"]
+    found.append(f"arithmetic:{weights.on(machine)[1].split()[0]}")
+    found += [f"unpacking:{how}" for how in _unpacking(machine, weights, engine)]
+    if name:
+        found.append(f"name:{name}")
     if engine:
         found += [f"engine:{engine}", f"engine, kind:{engine}, {kind}"]
     return tuple(found)
+
+
+def _unpacking(machine: Machine, weights: Precision, engine: str) -> list[str]:
+    found = ["two scales"] if "_K" in weights.name or weights.name.startswith("IQ") else []
+    # llama.cpp multiplies packed bytes as they are where a GPU has dot products of integers; Apple's have none.
+    if _KINDS.get(machine.kind) == "system on chip":
+        found.append("dual issue" if machine.dual_issue else "singly")
+    elif engine == "llama.cpp":
+        found.append("integers")
+    return found
 
 
 @dataclass(frozen=True)
 class Sample:
     """parts: of `CostModel.parts`, added up over all streams of what took `seconds`. device: left out together."""
 
-    parts: tuple[float, ...]
+    parts: Parts
     groups: tuple[str, ...]
     seconds: float
     device: str
@@ -80,20 +122,19 @@ class Law:
     low: float = TYPICAL.low
     high: float = TYPICAL.high
 
-    def factors(self, found: Sequence[str]) -> FloatArray:
-        """(5,) for these groups; unknown ones correct nothing."""
-        total = np.zeros(5) if _COMMON in self.corrections else _PRIOR.copy()
+    def fitted(self, found: Sequence[str]) -> Fitted:
+        """The factors for these groups; unknown ones correct nothing but what is expected of them."""
+        total = np.zeros(_PARTS) if _COMMON in self.corrections else _PRIOR.copy()
         for name in found:
-            total = total + np.array(self.corrections.get(name, (0.0,) * 5))
-        return np.exp(total)
+            total = total + np.array(self.corrections.get(name, _EXPECTED.get(name, (0.0,) * _PARTS)))
+        return Fitted(*map(float, np.exp(total)))
 
     def reach(self, machine: Machine, weights: Precision, engine: str = "", flash: bool = True) -> Reach:
         """For predictions on that machine."""
-        fitted = Fitted(*map(float, self.factors(groups(machine, weights, engine, flash))))
-        return Reach(fitted=fitted, low=self.low, high=self.high)
+        return Reach(fitted=self.fitted(groups(machine, weights, engine, flash)), low=self.low, high=self.high)
 
     def seconds(self, sample: Sample) -> float:
-        return float(np.dot(sample.parts, self.factors(sample.groups)))
+        return self.fitted(sample.groups).seconds(sample.parts)
 
     def as_json(self) -> dict[str, Any]:
         rounded = {name: [round(value, 4) for value in values] for name, values in self.corrections.items()}
@@ -112,16 +153,18 @@ def fit(samples: Sequence[Sample], rounds: int = 60) -> Law:
     belongs = np.zeros((len(samples), len(names)))
     for row, sample in enumerate(samples):
         belongs[row, [column[name] for name in sample.groups]] = 1
-    parts = np.array([sample.parts for sample in samples])  # (rows, 5)
+    parts = np.array([sample.parts for sample in samples])  # (rows, parts)
     seconds = np.array([sample.seconds for sample in samples])
     devices = [sample.device for sample in samples]
     weight = np.array([sample.weight / devices.count(sample.device) ** 0.5 for sample in samples])
-    prior = np.zeros((5, len(names)))
+    prior = np.zeros((_PARTS, len(names)))
     prior[:, column[_COMMON]] = _PRIOR
-    spread = np.array([_SPREAD[name.split(":")[0]] for name in names]).T  # (5, groups)
+    for name in _EXPECTED.keys() & column.keys():
+        prior[:, column[name]] = _EXPECTED[name]
+    spread = np.array([_SPREAD[name.split(":")[0]] for name in names]).T  # (parts, groups)
     theta, precision = prior.copy(), 1 / spread.reshape(-1) ** 2
     for _ in range(rounds):
-        each = parts * np.exp(belongs @ theta.T)
+        each = _effective(parts * np.exp(belongs @ theta.T))
         predicted = each.sum(1)
         residual = np.log(seconds / predicted)
         slope = (each / predicted[:, None])[:, :, None] * belongs[:, None, :]
@@ -135,6 +178,17 @@ def fit(samples: Sequence[Sample], rounds: int = 60) -> Law:
         if largest < 1e-4:
             break
     return Law({name: tuple(map(float, theta[:, number])) for name, number in column.items()})
+
+
+def _effective(each: FloatArray) -> FloatArray:
+    """(rows, parts) seconds that each part adds to the whole, as `Fitted.seconds` joins them; also their slopes."""
+    streamed, unpacked = PARTS.index("weights"), PARTS.index("unpacked")
+    powers = each[:, [streamed, unpacked]] ** SHARPNESS
+    both = powers.sum(1, keepdims=True)
+    joined = both ** (1 / SHARPNESS) * powers / np.maximum(both, 1e-300)
+    each = each.copy()
+    each[:, [streamed, unpacked]] = joined
+    return each
 
 
 @cache

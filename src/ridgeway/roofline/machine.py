@@ -55,7 +55,7 @@ class Machine:
     (0: not counted, as on accelerators). threads: how many read memory fastest. measured_on: ISO date.
     devices: that work as one, whose rates and memories are added up; link_bandwidth, link_latency: bytes/s
     per direction and seconds of an exchange between them. cache_bytes: of the largest cache. kind, year: of
-    device and of first sale. Zeros and empty texts: not known, memory sizes included.
+    device and of first sale. dual_issue: vector units issue integer and floating-point operations side by side. Zeros and empty texts: not known, memory sizes included.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Machine:
     cache_bytes: int = 0
     kind: str = ""
     year: int = 0
+    dual_issue: bool = False
     key: str = field(default="", compare=False)  # names the file of `remember`; empty for data sheets
 
     def __post_init__(self) -> None:

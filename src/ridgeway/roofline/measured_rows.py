@@ -14,11 +14,12 @@ from pathlib import Path
 from ridgeway.core.errors import RidgewayError
 from ridgeway.models.known import find_known, outline_of_parameters
 from ridgeway.models.outline import Outline
-from ridgeway.roofline.engines import engine_family, has_flash_attention
+from ridgeway.roofline.engines import engine_family, engine_name, engine_version, has_flash_attention
 from ridgeway.roofline.hardware import machine, machine_key
 from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.precision import PRECISIONS, Precision, precision
 
+_VLLM_READS_KV_WIDTH = (0, 14)
 _MOST_CONTEXT = 1 << 20
 _PRECISIONS = {
     "f16": "fp16",
@@ -51,6 +52,7 @@ class Measurement:
     device: str
     devices: int
     engine: str
+    engine_name: str
     method: str
     kind: str
     batch: int | None
@@ -150,6 +152,7 @@ def _measurement(row: Mapping[str, str], name: str) -> Measurement:
         device=device,
         devices=int(devices or 1),
         engine=engine_family(row.get("engine", "")),
+        engine_name=engine_name(row.get("engine", "")),
         method=method,
         kind=kind,
         batch=batch,
@@ -218,9 +221,12 @@ def _weights(row: Mapping[str, str]) -> Precision:
 
 def _has_narrow_kv(row: Mapping[str, str], weights: Precision) -> bool:
     """Checkpoints that NVIDIA quantizes to fp8 or fp4 say in `hf_quant_config.json` that K/V are fp8, too; TensorRT-LLM
-    reports its figures with them.
+    reports its figures with them. vLLM reads that line since version 0.14 (its pull request 30785, December 2025).
     """
-    ours = row["model"].startswith("nvidia/") or row.get("engine", "").lower().startswith("tensorrt")
+    engine = row.get("engine", "").lower()
+    if engine.startswith("vllm") and engine_version(engine) < _VLLM_READS_KV_WIDTH:
+        return False
+    ours = row["model"].startswith("nvidia/") or engine.startswith("tensorrt")
     return ours and weights.name in ("fp8", "nvfp4")
 
 

@@ -22,7 +22,7 @@ from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.law import Law, Sample, fit, groups
 from ridgeway.roofline.measured_rows import Measurement, Refusal, read_rows
 from ridgeway.roofline.predict import Predictor
-from ridgeway.roofline.reach import TYPICAL
+from ridgeway.roofline.reach import TYPICAL, Parts
 from ridgeway.roofline.shape import QueryShape
 from ridgeway.roofline.workload import Workload
 
@@ -193,7 +193,7 @@ class _Case:
     """A row with the streams that it consists of. parts: their share of `row.seconds`, before any law."""
 
     row: Measurement
-    parts: tuple[float, ...]
+    parts: Parts
     floor: float
     exchange: float
     names: tuple[str, ...]
@@ -214,10 +214,10 @@ class _Case:
                 pieces = [(1 / batch, batch, QueryShape(1, context)), (1 / row.output, *prefill)]
             elif row.interleaved:
                 pieces.append((batch / row.output, *prefill))
-        parts, floor, exchange = np.zeros(5), 0.0, 0.0
+        parts, floor, exchange = Parts(), 0.0, 0.0
         for times, queries, shape in pieces:
             cost = model.count([shape] * queries)
-            parts += times * np.array(model.parts(cost))
+            parts = parts.plus(model.parts(cost), times)
             floor += times * model.floor(cost)
             exchange += times * model.exchange(cost)
         if row.batch is None:  # the floor of an unknown batch: all memory is full of half-finished answers
@@ -226,8 +226,8 @@ class _Case:
             floor = model.floor(step) / most + model.floor(model.count([prefill[1]])) / row.output
         if row.interleaved:  # whether a prompt's time is counted between two tokens, tables do not say
             floor = model.floor(model.count([QueryShape(1, context)] * batch))
-        names = groups(row.machine, row.weights, row.engine, row.flash)
-        return cls(row, tuple(map(float, parts)), floor, exchange, names)
+        names = groups(row.machine, row.weights, row.engine, row.flash, row.engine_name)
+        return cls(row, parts, floor, exchange, names)
 
     @property
     def teaches(self) -> bool:
@@ -240,7 +240,7 @@ class _Case:
         return Sample(self.parts, self.names, self.row.seconds, self.row.device, weight)
 
     def judged(self, law: Law) -> Judged:
-        seconds = max(self.floor, float(np.dot(self.parts, law.factors(self.names))) + self.exchange)
+        seconds = max(self.floor, law.fitted(self.names).seconds(self.parts) + self.exchange)
         scale = self.row.rate * self.row.seconds  # tokens that the seconds stand for
         return Judged(self.row, scale / seconds, scale / self.floor)
 
