@@ -97,6 +97,7 @@ class CostModel:
         self._all_windows = Counter(config.windows)
         self._layer_bytes = np.zeros((config.layers, 2), dtype=np.int64)  # (layers, attention or MLP)
         self._layer_flops = np.zeros_like(self._layer_bytes)  # per row
+        self._routed_flops = 0  # per row, of all layers
         self._expert_bytes = np.zeros(config.layers, dtype=np.int64)  # of one expert
         for name, shape in shapes.items():
             if name.startswith("layers."):
@@ -105,7 +106,9 @@ class CostModel:
                 if len(shape) == 3:  # an expert per entry
                     assert config.experts is not None
                     self._expert_bytes[int(layer)] += held_bytes[name] // shape[0]
-                    self._layer_flops[place] += 2 * config.experts.active * shape[1] * shape[2]
+                    routed = 2 * config.experts.active * shape[1] * shape[2]
+                    self._layer_flops[place] += routed
+                    self._routed_flops += routed
                     continue
                 self._layer_bytes[place] += held_bytes[name]
                 self._layer_flops[place] += 2 * shape[0] * shape[1] if len(shape) == 2 else 0
@@ -301,17 +304,20 @@ class CostModel:
         """What the fitted law adds up."""
         machine = self.machine
         bandwidth = machine.typical_bandwidth(cost.working_set)
-        wide = self._wide_rate()
-        products = cost.matrix_flops / machine.peak(self.arithmetic).median + cost.activation_bytes / bandwidth
-        products += (cost.attention_flops + cost.head_flops) / wide
-        many = min(1.0, max(0.0, log2(max(1, self._rows_per_stream(cost)) / _FEW) / log2(_MANY / _FEW)))
+        passing = cost.activation_bytes / bandwidth + (cost.attention_flops + cost.head_flops) / self._wide_rate()
+        matrices = cost.matrix_flops / machine.peak(self.arithmetic).median
+        rows = max(1, self._rows_per_stream(cost))
+        routed = matrices * self._routed_flops / max(1, int(self._layer_flops.sum()))
+        of_routed, of_rest = _share_of_many(self._rows_per_expert(rows)), _share_of_many(rows)
+        many = of_routed * routed + of_rest * (matrices - routed + passing)
+        few = matrices + passing - many
         vector = machine.peaks.get("fp32")  # of vector units: a multiply and an add are one of their operations
         return Parts(
             layers=float(cost.streams * self.config.layers),
             weights=cost.weight_bytes / bandwidth,
             kv=cost.kv_bytes / bandwidth,
-            few=(1 - many) * products * (1 - cost.streams / max(1, cost.rows)),
-            many=many * products,
+            few=few * (1 - 1 / rows),  # the first row's products come with the reading of the weights
+            many=many,
             unpacked=cost.weight_bytes * self._packed_per_byte / (vector.median / 2) if vector else 0.0,
             repeated=cost.kv_read_bytes * (self.config.heads // max(1, self.config.kv_heads) - 1) / bandwidth,
             answers=cost.head_flops / (2 * _VOCABULARY * self.config.hidden),
@@ -336,6 +342,11 @@ class CostModel:
         passed = cost.rows * self.config.hidden * self.activation_itemsize * 2 * (machine.devices - 1) / machine.devices
         each = cost.streams * machine.link_latency
         return 2 * self.config.layers * (each + (passed / machine.link_bandwidth if machine.link_bandwidth else 0.0))
+
+    def _rows_per_expert(self, rows: int) -> float:
+        """Of a stream with so many rows: the products of an expert are as small as the rows that choose it are few."""
+        experts = self.config.experts
+        return rows if experts is None else rows * experts.active / distinct_experts(experts, rows, self.expert_skew)
 
     def _wide_rate(self) -> float:
         """Of products that stay in 16 bits when the matrices' are narrower: attention's and the head's."""
@@ -365,3 +376,8 @@ class CostModel:
     @staticmethod
     def _rows_per_stream(cost: Cost) -> int:
         return cost.rows // max(1, cost.streams)
+
+
+def _share_of_many(rows: float) -> float:
+    """How far products of so many rows are from slow ones, 0, to fast ones, 1."""
+    return min(1.0, max(0.0, log2(max(1.0, rows) / _FEW) / log2(_MANY / _FEW)))

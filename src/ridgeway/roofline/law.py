@@ -44,12 +44,15 @@ _SPREAD = {
     "unpacking": (0.01, 0.01, 0.01, 0.01, 0.01, 0.3, 0.01, 0.01),
 }
 # Groups that are expected to differ. Engines that launch every operation pay for each launch; one kernel per step pays
-# barriers alone. Narrow products reach less of their rate. One instruction multiplies and adds four bytes where there
+# barriers alone. Routed experts cost a server some 30 us a layer: 20 in two grouped products however small, the rest to
+# choose experts, to sort rows and to sum. Narrow products reach less of their rate. One instruction multiplies and adds four bytes where there
 # are dot products of integers; weights with scales of scales take half as many operations again.
 _EXPECTED = {
     "engine:llama.cpp": (log(2.4), 0, 0, 0, 0, 0, log(5), 0),
     "engine:eager": (log(8), 0, 0, 0, 0, 0, 0, 0),
     "engine:compiled": (0, 0, 0, 0, 0, 0, log(0.1), 0),
+    "mixture:server": (log(1.8), 0, 0, 0, 0, 0, 0, 0),
+    "mixture:any engine": (log(1.5), 0, 0, 0, 0, 0, 0, 0),
     "name:calm": (log(0.25), 0, 0, 0, 0, 0, 0, 0),
     "arithmetic:fp8": (0, 0, 0, 0, log(1.25), 0, 0, 0),
     "arithmetic:fp4": (0, 0, 0, 0, log(1.6), 0, 0, 0),
@@ -73,10 +76,10 @@ _KINDS = {
 
 
 def groups(
-    machine: Machine, weights: Precision, engine: str = "", flash: bool = True, name: str = ""
+    machine: Machine, weights: Precision, engine: str = "", flash: bool = True, name: str = "", mixture: bool = False
 ) -> tuple[str, ...]:
     """To which groups a measurement belongs, as `what:which`. flash: attention in one kernel, scores never stored.
-    name: of the engine, within its family.
+    name: of the engine, within its family. mixture: of experts.
     """
     kind = _KINDS.get(machine.kind, "other")
     bits = weights.matrices if weights.experts is None else weights.experts
@@ -84,6 +87,8 @@ def groups(
     found = [_COMMON, f"kind:{kind}", f"width:{width}", f"attention:{'flash' if flash else 'plain'}"]
     found.append(f"arithmetic:{weights.on(machine)[1].split()[0]}")
     found += [f"unpacking:{how}" for how in _unpacking(machine, weights, engine)]
+    if mixture:
+        found.append(f"mixture:{engine or 'any engine'}")
     if name:
         found.append(f"name:{name}")
     if engine:
@@ -129,9 +134,10 @@ class Law:
             total = total + np.array(self.corrections.get(name, _EXPECTED.get(name, (0.0,) * _PARTS)))
         return Fitted(*map(float, np.exp(total)))
 
-    def reach(self, machine: Machine, weights: Precision, engine: str = "", flash: bool = True) -> Reach:
-        """For predictions on that machine."""
-        return Reach(fitted=self.fitted(groups(machine, weights, engine, flash)), low=self.low, high=self.high)
+    def reach(self, machine: Machine, weights: Precision, engine: str = "", mixture: bool = False) -> Reach:
+        """For predictions on that machine, with attention that is one kernel. mixture: of experts."""
+        found = groups(machine, weights, engine, mixture=mixture)
+        return Reach(fitted=self.fitted(found), low=self.low, high=self.high)
 
     def seconds(self, sample: Sample) -> float:
         return self.fitted(sample.groups).seconds(sample.parts)

@@ -53,7 +53,7 @@ class Predictor:
         machine, arithmetic = packed.on(machine)
         if reach is None:
             measured = machine.source == "measured"
-            reach = TYPICAL if measured else default_law().reach(machine, packed, engine)
+            reach = TYPICAL if measured else default_law().reach(machine, packed, engine, config.experts is not None)
         self.cost_model = CostModel(
             config,
             held_bytes or packed.held_bytes(config),

@@ -226,7 +226,7 @@ class _Case:
             floor = model.floor(step) / most + model.floor(model.count([prefill[1]])) / row.output
         if row.interleaved:  # whether a prompt's time is counted between two tokens, tables do not say
             floor = model.floor(model.count([QueryShape(1, context)] * batch))
-        names = groups(row.machine, row.weights, row.engine, row.flash, row.engine_name)
+        names = groups(row.machine, row.weights, row.engine, row.flash, row.engine_name, row.is_mixture)
         return cls(row, parts, floor, exchange, names)
 
     @property
