@@ -20,6 +20,7 @@ def report(path: str, target: "IO[str] | None") -> None:
         of = "all rows" if what in ("method", "parallelism") else "single-device dense decode"
         console.print(_table(f"by {what} ({of})", result.by(what)))
     _floors(console, result)
+    _spared(console, result)
     _refusals(console, result)
     _worst(console, result)
     if target is not None:
@@ -69,6 +70,21 @@ def _floors(console: Console, result: Validation) -> None:
         )
     if not result.beat_floor:
         console.print("  none")
+
+
+def _spared(console: Console, result: Validation) -> None:
+    if not result.spared_prompts:
+        return
+    console.print(
+        "\nrows too fast for all of their prompts to have been computed meanwhile (cached, or queued); they count:"
+        f"\n  {', '.join(item.row.id for item in result.spared_prompts)}"
+    )
+    without = result.gate_without_spared
+    if without is not None:
+        console.print(
+            f"  without them the gate's {without.rows} rows: median {100 * without.median:.1f} %, 90th percentile "
+            f"{100 * without.p90:.1f} %"
+        )
 
 
 def _refusals(console: Console, result: Validation) -> None:

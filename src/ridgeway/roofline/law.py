@@ -1,12 +1,19 @@
 """The law of estimates on machines that nobody measured, and its coefficients, fitted to published measurements.
 
-    seconds = t0 * layers + w * weights / bandwidth + k * (K/V) / bandwidth + c * FLOPs / rate
+    seconds = t0 * layers + max(w * weights / bandwidth, u * weights / vector rate) + k * (K/V) / bandwidth
+            + c * FLOPs / rate + h * rows that are read out + r * (K/V read again) / bandwidth
 
-with t0 what a layer costs however small, w, k and c what is left unused of bandwidth and arithmetic (c for products
-with few rows and with many). No constant is universal: shares of bandwidth reached span 0.3 to 0.9 over devices. So
-each coefficient is a common value times corrections for the engine's family, the kind of device, the width of weights
-and the kind of attention kernel. Corrections are held near 1 by priors, so that where little was measured the common
-value stands (a ridge, on logarithms). Priors and groups are stated here, and no row has one of its own.
+with t0 what a layer costs however small; w and k what is left unused of the bandwidth; u the vector operations that
+unpack a packed weight, which hide behind the reading or hide it; c what is left of the rate of products, with few rows
+and with many; h a host's work for an answer; r what attention without a kernel of its own reads once more for each
+query head. `Fitted.seconds` (roofline.reach) is the formula itself, `CostModel.parts` what goes into it.
+
+No constant is universal: shares of bandwidth reached span 0.3 to 0.9 over devices. So each coefficient is a common
+value times corrections for the engine and its family, the kind of device, the width of weights, the arithmetic, the
+kind of attention kernel and the way weights are unpacked. Corrections are held near what is expected by priors, so that
+where little was measured the expectation stands (a ridge, on logarithms). Priors and groups are stated here; neither a
+row nor a device has one of its own. `benchmarks/refit_law.py` fits the coefficients anew and shows what each choice is
+worth.
 """
 
 import json
@@ -30,7 +37,7 @@ _PARTS = len(PARTS)
 # Prior of the common values, in the order of `Parts`, and how far each may stray as a standard deviation of the
 # logarithm. They are what kernels measured alone reach (docs/predictions.md): 40 us a layer, 0.85 of the bandwidth for
 # weights and 0.8 for K/V, a third of the rate with few rows and 0.75 with many, 6 operations to unpack a weight, and
-# 10 us of a host's work for a row that is read out.
+# 10 us of a host's work for a row that is read out; K/V are read again at the full bandwidth.
 _PRIOR = np.log([40e-6, 1 / 0.85, 1 / 0.8, 3.0, 1 / 0.75, 6.0, 10e-6, 1.0])
 _SPREAD = {
     _COMMON: (0.2, 0.1, 0.2, 0.5, 0.3, 0.15, 0.5, 0.5),
@@ -41,12 +48,14 @@ _SPREAD = {
     "width": (0.1, 0.1, 0.02, 0.3, 0.2, 0.15, 0.01, 0.01),
     "engine, kind": (0.3, 0.1, 0.3, 0.3, 0.3, 0.15, 0.01, 0.3),
     "attention": (0.05, 0.02, 0.6, 0.02, 0.02, 0.01, 0.01, 0.01),
+    "mixture": (0.3, 0.01, 0.01, 0.3, 0.3, 0.01, 0.01, 0.01),
     "unpacking": (0.01, 0.01, 0.01, 0.01, 0.01, 0.3, 0.01, 0.01),
 }
 # Groups that are expected to differ. Engines that launch every operation pay for each launch; one kernel per step pays
 # barriers alone. Routed experts cost a server some 30 us a layer: 20 in two grouped products however small, the rest to
-# choose experts, to sort rows and to sum. Narrow products reach less of their rate. One instruction multiplies and adds four bytes where there
-# are dot products of integers; weights with scales of scales take half as many operations again.
+# choose experts, to sort rows and to sum. Narrow products reach less of their rate. llama.cpp copies logits to the
+# host. One instruction multiplies and adds four packed bytes where there are dot products of integers; without packed
+# pairs of 16-bit numbers a weight takes half as many operations again, and again if its scales have scales.
 _EXPECTED = {
     "engine:llama.cpp": (log(2.4), 0, 0, 0, 0, 0, log(5), 0),
     "engine:eager": (log(8), 0, 0, 0, 0, 0, 0, 0),
@@ -119,7 +128,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Law:
-    """corrections: logarithms of the five factors, by group. low, high: where nine of ten measurements of devices that
+    """corrections: logarithms of the factors, by group. low, high: where nine of ten measurements of devices that
     were not fitted lie, in times of the estimate.
     """
 

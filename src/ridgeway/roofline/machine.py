@@ -48,14 +48,14 @@ class Peak:
 class Machine:
     """What a machine allows.
 
-    name: for people. source: whether the ceilings were measured or come from a data sheet; note: when and
-    how. bandwidths: measured points; a data sheet has one. peaks: by arithmetic type (`fp32`, `bf16`, `int8`,
-    ...). step_overhead, layer_overhead: seconds that a step, and each layer of it, costs before any byte or
-    product; memory_bytes: physical; usable_bytes: what one process may have. cores: that the process may use
-    (0: not counted, as on accelerators). threads: how many read memory fastest. measured_on: ISO date.
-    devices: that work as one, whose rates and memories are added up; link_bandwidth, link_latency: bytes/s
-    per direction and seconds of an exchange between them. cache_bytes: of the largest cache. kind, year: of
-    device and of first sale. dual_issue: vector units issue integer and floating-point operations side by side. Zeros and empty texts: not known, memory sizes included.
+    name: for people. source: whether the ceilings were measured or come from a data sheet; note: when and how.
+    bandwidths: measured points; a data sheet has one. peaks: by arithmetic type (`fp32`, `bf16`, `int8`, ...).
+    step_overhead, layer_overhead: seconds that a step, and each layer of it, costs before any byte or product;
+    memory_bytes: physical; usable_bytes: what one process may have. cores: that the process may use (0: not counted, as
+    on accelerators). threads: how many read memory fastest. measured_on: ISO date. devices: that work as one, whose
+    rates and memories are added up; link_bandwidth, link_latency: bytes/s per direction and seconds of an exchange
+    between them. cache_bytes: of the largest cache. kind, year: of device and of first sale. dual_issue: vector units
+    issue integer and floating-point operations side by side. Zeros and empty texts: not known, memory sizes included.
     """
 
     name: str

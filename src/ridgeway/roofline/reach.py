@@ -9,17 +9,16 @@ of its own, as kernels run one after the other and each leaves something of its 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-
 SHARPNESS = 8  # of the norm that joins two works of one kernel; at infinity the longer one would hide the other
 
 
 class Parts(NamedTuple):
     """What a step consists of, before any factor.
 
-    layers: run through. weights, kv: seconds to read them at typical rates. few, many: seconds of products at the typical
-    rate, in streams with few rows and with many. unpacked: seconds in which the vector units do one operation for each
-    packed weight; 0 if nothing is unpacked. answers: rows that are read out. repeated: seconds to read K/V once more for
-    each further query head of a group, as attention does that is no kernel of its own.
+    layers: run through. weights, kv: seconds to read them at typical rates. few, many: seconds of products at the
+    typical rate, in streams with few rows and with many. unpacked: seconds in which the vector units do one operation
+    for each packed weight; 0 if nothing is unpacked. answers: rows that are read out. repeated: seconds to read K/V
+    once more for each further query head of a group, as attention does that is no kernel of its own.
     """
 
     layers: float = 0.0
@@ -57,8 +56,8 @@ class Fitted:
         """
         each = (factor * part for factor, part in zip(vars(self).values(), parts, strict=True))
         layers, weights, kv, few, many, unpacked, answers, repeated = each
-        streamed = float((weights**SHARPNESS + unpacked**SHARPNESS) ** (1 / SHARPNESS))
-        return layers + streamed + kv + few + many + answers + repeated
+        streamed = (weights**SHARPNESS + unpacked**SHARPNESS) ** (1 / SHARPNESS)
+        return float(layers + streamed + kv + few + many + answers + repeated)
 
 
 @dataclass(frozen=True)

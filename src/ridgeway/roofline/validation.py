@@ -32,11 +32,14 @@ _FLOOR_SLACK = 1.005  # rounding of what was published
 
 @dataclass(frozen=True)
 class Judged:
-    """A row and its prediction. rate: tokens/s as the row counts them; floor_rate: the most that physics allows."""
+    """A row and its prediction. rate: tokens/s as the row counts them; floor_rate: the most that physics allows;
+    prompts_rate: the same if all prompts between the steps were computed, one after the other with the steps.
+    """
 
     row: Measurement
     predicted: float
     floor_rate: float
+    prompts_rate: float
 
     @property
     def error(self) -> float:
@@ -46,6 +49,11 @@ class Judged:
     @property
     def beats_floor(self) -> bool:
         return self.row.rate > self.floor_rate * _FLOOR_SLACK
+
+    @property
+    def spared_prompts(self) -> bool:
+        """Too fast for all of its prompts to have been computed: a prefix cache had them, or they waited in a queue."""
+        return not self.beats_floor and self.row.rate > self.prompts_rate * _FLOOR_SLACK
 
     @property
     def gated(self) -> bool:
@@ -93,6 +101,16 @@ class Validation:
         return Group.of("single-device dense decode", self.gated) if self.gated else None
 
     @property
+    def spared_prompts(self) -> tuple[Judged, ...]:
+        return tuple(item for item in self.judged if item.spared_prompts)
+
+    @property
+    def gate_without_spared(self) -> Group | None:
+        """For the record: the gate is judged with all rows."""
+        kept = [item for item in self.gated if not item.spared_prompts]
+        return Group.of("single-device dense decode, prompts computed", kept) if kept else None
+
+    @property
     def passes(self) -> bool:
         gate = self.gate
         return (
@@ -130,6 +148,7 @@ class Validation:
             "folds": [vars(group) for group in self.folds()],
             "by": {what: [vars(group) for group in self.by(what)] for what in _WAYS},
             "beat_floor": [item.row.id for item in self.beat_floor],
+            "spared_prompts": [item.row.id for item in self.spared_prompts],
             "refused": dict(self.reasons),
             "worst": [
                 {"id": item.row.id, "predicted": item.predicted, "measured": item.row.rate} for item in self.worst()
@@ -195,6 +214,7 @@ class _Case:
     row: Measurement
     parts: Parts
     floor: float
+    floor_of_all: float
     exchange: float
     names: tuple[str, ...]
 
@@ -224,10 +244,11 @@ class _Case:
             most = _largest_batch(row, model, share=1.0, answer=0.5)
             step = model.count([QueryShape(1, context)] * most)
             floor = model.floor(step) / most + model.floor(model.count([prefill[1]])) / row.output
+        whole = floor
         if row.interleaved:  # whether a prompt's time is counted between two tokens, tables do not say
             floor = model.floor(model.count([QueryShape(1, context)] * batch))
         names = groups(row.machine, row.weights, row.engine, row.flash, row.engine_name, row.is_mixture)
-        return cls(row, parts, floor, exchange, names)
+        return cls(row, parts, floor, max(floor, whole), exchange, names)
 
     @property
     def teaches(self) -> bool:
@@ -242,7 +263,7 @@ class _Case:
     def judged(self, law: Law) -> Judged:
         seconds = max(self.floor, law.fitted(self.names).seconds(self.parts) + self.exchange)
         scale = self.row.rate * self.row.seconds  # tokens that the seconds stand for
-        return Judged(self.row, scale / seconds, scale / self.floor)
+        return Judged(self.row, scale / seconds, scale / self.floor, scale / self.floor_of_all)
 
 
 _BLOCK = 32  # positions of a diffusion forward, where the row does not say
