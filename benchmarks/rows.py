@@ -4,7 +4,8 @@
 
 Each number of rows is one query behind `context` cached tokens; up to 64 rows all are read (as in the verification of
 drafts), beyond that only the last (as in prefill). Sizes take turns within a repeat, so that a machine whose speed
-drifts does so for all of them; figures are medians over the repeats, ratios are of the same repeat.
+drifts does so for all of them; figures are medians over the repeats, ratios are of the same repeat. "Of the bus now" is
+what was moved over what memory delivered between the turns.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from rich.table import Table
 from ridgeway import LLM
 from ridgeway.core.query import Batch, Entry, Query, Readout
 from ridgeway.engine.sampling import plain_selection
+from ridgeway.roofline.measure import MemoryBus
 
 ALL_READ_UP_TO = 64
 
@@ -52,7 +54,9 @@ def main() -> None:
         llm.executor.forward(batches[size])
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
     console = Console(stderr=True)
+    bus, rates = MemoryBus(llm.executor.threads), []
     for _ in track(range(options.repeats), "measuring", console=console):
+        rates.append(bus.rate())
         for size in sizes:
             start = perf_counter()
             llm.executor.forward(batches[size])
@@ -72,11 +76,23 @@ def main() -> None:
                 "gigabytes_per_second": cost.bytes / took / 1e9,
                 "gigaflops_per_second": cost.flops / took / 1e9,
                 "roof_fraction": llm.cost_model.floor(cost) / took,
+                "bus_fraction": median(cost.bytes / s / rate for s, rate in zip(seconds[size], rates, strict=True)),
                 "bound": llm.cost_model.bound(cost),
             }
         )
     title = f"{llm.title}, {llm.executor.name} executor, {llm.executor.threads} threads, {llm.machine.name}"
-    table = Table("rows", "ms", "quartiles", "over 1 row", "GB/s", "GFLOP/s", "of the roof", "bound", title=title)
+    table = Table(
+        "rows",
+        "ms",
+        "quartiles",
+        "over 1 row",
+        "GB/s",
+        "GFLOP/s",
+        "of the roof",
+        "of the bus now",
+        "bound",
+        title=title,
+    )
     for row in rows:
         table.add_row(
             str(row["rows"]),
@@ -86,6 +102,7 @@ def main() -> None:
             f"{row['gigabytes_per_second']:.1f}",
             f"{row['gigaflops_per_second']:.0f}",
             f"{100 * row['roof_fraction']:.0f} %",
+            f"{100 * row['bus_fraction']:.0f} %",
             str(row["bound"]),
         )
     Console().print(table)
