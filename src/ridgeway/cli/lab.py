@@ -70,12 +70,17 @@ def _export(path: str, catalog: "Catalog", subjects: "list[Subject]", points: "l
 
     from ridgeway.core.errors import RequestError
     from ridgeway.lab.page import exported_page
+    from ridgeway.roofline.host import allowed_cores
 
     if not Path(path).absolute().parent.is_dir():
         raise RequestError(f"--export {path}: there is no folder {Path(path).parent}")
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predicting", total=len(subjects))
-        page = exported_page(catalog, subjects, points, lambda done, of: bar.update(task, completed=done))
+
+        def show(done: int, of: int) -> None:
+            bar.update(task, completed=done)
+
+        page = exported_page(catalog, subjects, points, show, allowed_cores())
     try:
         Path(path).write_text(page)
     except OSError as error:

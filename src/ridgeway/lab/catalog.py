@@ -92,7 +92,7 @@ class Catalog:
         """Kept, as the figures of one page all ask it. Raises RidgewayError for what is not known or has no rate."""
         if subject.precision == AS_RUN:
             if self.as_run is None or subject.machine != THIS:
-                raise ModelError(subject.model, f"`{AS_RUN}` is how this machine runs it; machine={subject.machine}")
+                raise ModelError(subject.model, f"`{AS_RUN}` is said of {THIS} machine, not of {subject.machine}")
             return self.as_run(subject.model)
         if subject not in self._predictors:
             outline = self.outline(subject.model)

@@ -6,16 +6,20 @@ gives each of them as a data address.
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from html import escape
 from importlib.resources import files
+from multiprocessing import get_context
 from typing import Any
 
 from ridgeway.core.errors import RequestError
 from ridgeway.lab.catalog import Catalog, Subject
 from ridgeway.lab.figures import FIGURES
 from ridgeway.lab.packing import pack
+from ridgeway.roofline.predict import Predictor
 
 LARGEST = 1_000_000  # bytes of an exported page
 _STATIC = files("ridgeway.lab") / "static"
@@ -69,27 +73,43 @@ def exported_page(
     subjects: Sequence[Subject],
     runs: Iterable[Mapping[str, Any]] = (),
     progress: Callable[[int, int], None] = lambda done, of: None,
+    processes: int = 1,
 ) -> str:
     """One file with all tables of these subjects, the first of which it begins with.
 
-    progress: called with the number of subjects done, and of all. Raises RequestError if the page would be larger than
-    `LARGEST`, and RidgewayError for a subject without prediction.
+    progress: called with the number of subjects done, and of all. processes: that ask the cost model. Raises
+    RequestError if the page would be larger than `LARGEST`, and RidgewayError for a subject without prediction.
     """
-    for subject in subjects:
-        catalog.predictor(subject)
+    predictors = [catalog.predictor(subject) for subject in subjects]
     told = {**boot(catalog, subjects[0], subjects), "served": False, "runs": list(runs), "tables": []}
     bare = len(_offline(told))
-    for number, subject in enumerate(subjects):
-        progress(number, len(subjects))
-        predictor = catalog.predictor(subject)
-        packed = {
-            name: pack([figure.table(predictor, position) for position in figure.positions()])
-            for name, figure in FIGURES.items()
-        }
-        told["tables"].append({**asdict(subject), "figures": packed})
-        _check_size(bare, len(_plain(told["tables"])), number + 1, len(subjects))
-    progress(len(subjects), len(subjects))
+    with _mapping(min(processes, len(subjects))) as mapping:
+        for number, packed in enumerate(mapping(_packed, predictors)):
+            progress(number + 1, len(subjects))
+            told["tables"].append({**asdict(subjects[number]), "figures": packed})
+            _check_size(bare, len(_plain(told["tables"])), number + 1, len(subjects))
     return _offline(told)
+
+
+def _packed(predictor: Predictor) -> dict[str, Any]:
+    """All tables of all figures."""
+    return {
+        name: pack([figure.table(predictor, position) for position in figure.positions()])
+        for name, figure in FIGURES.items()
+    }
+
+
+@contextmanager
+def _mapping(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map`, over so many processes; they are begun anew, as threads of kernels do not survive a fork."""
+    if processes == 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(processes, get_context("spawn"))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _check_size(bare: int, tables: int, done: int, of: int) -> None:

@@ -59,6 +59,13 @@ class Lab {
 
   set(changes) {
     Object.assign(this.state, changes);
+    const { model, machine, precision } = this.state;
+    const names = this.boot.runnable.map((one) => one.name);
+    if (precision === AS_RUN && (machine !== "this" || !names.includes(model))) {
+      // As it runs here is said of a model that runs, and here.
+      if ("precision" in changes) Object.assign(this.state, { machine: "this", model: names.includes(model) ? model : names[0] });
+      else this.state.precision = "bf16";
+    }
     this.refresh();
   }
 
