@@ -146,7 +146,8 @@ def test_what_ridgeway_ships_is_predicted_well_from_other_devices():
         ({"precision": "Q3_K_XXL"}, "is not known"),
         ({"model": "Some-MoE", "total_params_b": "50", "active_params_b": "5"}, "mixture of experts"),
         ({"model": "Nobody"}, "parameters are not stated"),
-        ({"metric": "overall speedup"}, "not a rate"),
+        ({"metric": "overall speedup"}, "drafts are not known"),
+        ({"metric": "overall speedup", "decode_method": "EAGLE", "speedup_vs_ar": "2"}, "tokens per forward"),
         ({"tok_s": "fast"}, "no rate"),
         ({"batch": "some"}, "is no number"),
         ({"decode_method": "EAGLE"}, "draft's cost"),
@@ -237,3 +238,21 @@ def test_nothing_judged_passes_no_gate():
     empty = Validation((), (Refusal("1", "because", gated=True),))
     assert not empty.passes
     assert empty.coverage == 0
+
+
+SPEEDUPS = ["method", "target_model", "hardware", "batch_or_concurrency", "speedup_x", "accept", "notes"]
+
+
+def test_speed_ups_are_judged_from_tokens_per_pass(tmp_path):
+    """A free draft gains nearly its tokens; one that costs five passes of a layer and a head gains less."""
+    row = {"target_model": "Vicuna-7B", "hardware": "A100 80GB", "batch_or_concurrency": "1", "notes": "fp16, pytorch"}
+    free = row | {"method": "PLD", "speedup_x": "1.66", "accept": "1.75 tok/step"}
+    costly = row | {"method": "EAGLE", "speedup_x": "2.1", "accept": "3.58 tok/step"}
+    absurd = row | {"method": "PLD", "speedup_x": "3", "accept": "2 tok/step"}
+    result = validate(table(tmp_path, free, costly, absurd, row | {"method": "Medusa", "accept": ""}, columns=SPEEDUPS))
+    gains = [item.predicted / item.row.tokens for item in result.judged]
+    assert 0.9 < gains[0] <= 1
+    assert 0.6 < gains[1] < 0.9
+    assert [item.row.rate for item in result.beat_floor] == [3]
+    assert not result.gated
+    assert len(result.refused) == 1

@@ -64,9 +64,10 @@ def _floors(console: Console, result: Validation) -> None:
     console.print("rows that beat the floor (bad data, or not what the row says):")
     for item in result.beat_floor:
         row = item.row
+        unit = "times plain decoding" if row.kind == "speedup" else "tok/s"
         console.print(
             f"  {row.id}: {row.outline.name} {row.weights.name} on {row.devices} x {row.device}, {row.kind}: "
-            f"{row.rate:,.4g} tok/s, the floor allows {item.floor_rate:,.4g}"
+            f"{row.rate:,.4g} {unit}, the floor allows {item.floor_rate:,.4g}"
         )
     if not result.beat_floor:
         console.print("  none")

@@ -18,6 +18,7 @@ from ridgeway.roofline.engines import engine_family, engine_name, engine_version
 from ridgeway.roofline.hardware import machine, machine_key
 from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.precision import PRECISIONS, Precision, precision
+from ridgeway.roofline.speedups import ROUNDS
 
 _VLLM_READS_KV_WIDTH = (0, 14)
 _MOST_CONTEXT = 1 << 20
@@ -38,7 +39,8 @@ NEEDED = ("model", "hardware", "metric", "tok_s")
 @dataclass(frozen=True)
 class Measurement:
     """A row that was understood. seconds: of what `kind` says: a decode step of all requests (`decode`), a prompt
-    (`prefill`), a whole batch from prompts to ends (`served`), a diffusion forward (`forward`).
+    (`prefill`), a whole batch from prompts to ends (`served`), a diffusion forward (`forward`); of a gain over plain
+    decoding (`speedup`, whose rate is the gain) none.
 
     device: the table's key, by which devices are left out. batch: None: as large as fits. context: cached
     tokens when it begins. interleaved: prompts are prefilled between decode steps. flash: attention never
@@ -88,12 +90,33 @@ def read_rows(path: str | Path) -> list[Measurement | Refusal]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RidgewayError(f"{path}: cannot be read as a table: {error}") from None
+    rows = [_of_speedups(row) if "speedup_x" in row else row for row in rows]
     missing = [name for name in NEEDED if not rows or name not in rows[0]]
     if missing:
         raise RidgewayError(f"{path}: has no column {missing[0]}; expected at least {', '.join(NEEDED)} and a row")
     return [
         _read({key: (value or "").strip() for key, value in row.items() if key}, n) for n, row in enumerate(rows, 1)
     ]
+
+
+def _of_speedups(row: Mapping[str, str]) -> dict[str, str]:
+    """A row of a table of speed-ups, in the columns of a table of rates."""
+    notes, accepted = row.get("notes") or "", row.get("accept") or ""
+    tokens = re.search(r"([\d.]+) tok/(?:step|target)", accepted)
+    said = re.search(r"\b(fp16|bf16|q8_0|Q4_K_M)\b", f"{row.get('target_model')} {notes}")
+    return {
+        "model": row.get("target_model") or "",
+        "precision": said[1] if said else "",
+        "hardware": re.sub(r".*unstated.*", "", row.get("hardware") or ""),
+        "engine": "pytorch" if "pytorch" in notes else "",
+        "decode_method": row.get("method") or "",
+        "batch": row.get("batch_or_concurrency") or "",
+        "metric": "speedup",
+        "tok_s": "",
+        "speedup_vs_ar": row.get("speedup_x") or "",
+        "tokens_per_forward_or_accepted": tokens[1] if tokens else "",
+        "source": row.get("source") or "",
+    }
 
 
 def _read(row: Mapping[str, str], number: int) -> Measurement | Refusal:
@@ -121,7 +144,7 @@ def _looks_gated(row: Mapping[str, str]) -> bool:
 def _measurement(row: Mapping[str, str], name: str) -> Measurement:
     metric, method = row["metric"], row.get("decode_method") or "ar"
     kind = _kind(metric, method, row)
-    rate = _number(row["tok_s"])
+    rate = _number(row.get("speedup_vs_ar", "") if kind == "speedup" else row["tok_s"])
     if rate is None or rate <= 0:
         raise _UnusableError("no rate")
     devices = _number(row.get("n_devices", "") or "1")
@@ -130,7 +153,7 @@ def _measurement(row: Mapping[str, str], name: str) -> Measurement:
     batch = _batch(row)
     prompt, output = _length(row.get("prompt_len", "")), _length(row.get("output_len", ""))
     tokens = 1.0
-    if kind == "forward":
+    if kind in ("forward", "speedup"):
         tokens = _number(row.get("tokens_per_forward_or_accepted", "")) or 0.0
         if tokens < 1:
             raise _UnusableError("tokens per forward are not stated")
@@ -141,6 +164,8 @@ def _measurement(row: Mapping[str, str], name: str) -> Measurement:
         seconds = prompt / rate
     elif kind == "served":
         seconds = 1 / rate
+    elif kind == "speedup":
+        seconds = 0.0
     else:
         per_user = "total" not in metric
         seconds = tokens * (1 / rate if per_user else (batch or 1) / rate)
@@ -173,7 +198,9 @@ def _kind(metric: str, method: str, row: Mapping[str, str]) -> str:
     if metric.startswith("prefill_tok_s"):
         return "prefill"
     if "speedup" in metric:
-        raise _UnusableError("a speed-up over another engine's baseline, not a rate")
+        if method.lower() not in ROUNDS:
+            raise _UnusableError("a speed-up by a method whose drafts are not known")
+        return "speedup"
     if "latency" in metric:
         raise _UnusableError(f"metric {metric!r} is no rate")
     if metric.startswith("output_tok_s_total"):

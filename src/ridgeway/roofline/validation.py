@@ -24,6 +24,7 @@ from ridgeway.roofline.measured_rows import Measurement, Refusal, read_rows
 from ridgeway.roofline.predict import Predictor
 from ridgeway.roofline.reach import TYPICAL, Parts
 from ridgeway.roofline.shape import QueryShape
+from ridgeway.roofline.speedups import ROUNDS, predicted_speedup
 from ridgeway.roofline.workload import Workload
 
 GATE_MEDIAN, GATE_P90, GATE_COVERAGE = 0.10, 0.25, 0.90
@@ -162,15 +163,17 @@ def validate(path: str | Path) -> Validation:
     """
     found = read_rows(path)
     refused = [item for item in found if isinstance(item, Refusal)]
-    cases: list[_Case] = []
+    cases: list[_Case | _SpeedUp] = []
     for row in found:
         if isinstance(row, Refusal):
             continue
         try:
-            cases.append(_Case.of(row))
+            cases.append(_SpeedUp.of(row) if row.kind == "speedup" else _Case.of(row))
         except RidgewayError as error:
             refused.append(Refusal(row.id, str(error), _would_count(row)))
-    known = _distinct([*(case.sample() for case in cases if case.teaches), *shipped_samples()])
+    known = _distinct(
+        [*(case.sample() for case in cases if isinstance(case, _Case) and case.teaches), *shipped_samples()]
+    )
     laws: dict[str, Law] = {}
     judged = []
     for case in cases:
@@ -266,6 +269,25 @@ class _Case:
         return Judged(self.row, scale / seconds, scale / self.floor, scale / self.floor_of_all)
 
 
+@dataclass(frozen=True)
+class _SpeedUp:
+    """A row that says how much faster drafting is, and tokens per pass. Nothing can be faster than its tokens."""
+
+    row: Measurement
+    model: CostModel
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: Measurement) -> "_SpeedUp":
+        return cls(row, _model(row), groups(row.machine, row.weights, row.engine, row.flash, row.engine_name))
+
+    def judged(self, law: Law) -> Judged:
+        row = self.row
+        drafted = ROUNDS[row.method.lower()]
+        gain = predicted_speedup(self.model, law.fitted(self.names), drafted, row.tokens)
+        return Judged(row, gain, row.tokens, row.tokens)
+
+
 _BLOCK = 32  # positions of a diffusion forward, where the row does not say
 
 
@@ -300,8 +322,8 @@ def _fold(item: Judged) -> str:
     row = item.row
     what = "mixture of experts" if row.is_mixture else "dense"
     where = "one device" if row.devices == 1 else "several devices"
-    kinds = {"decode": "decode", "prefill": "prefill", "served": "whole batches", "forward": "diffusion forward"}
-    return f"{kinds[row.kind]}, {what}, {where}"
+    kinds = {"served": "whole batches", "forward": "diffusion forward", "speedup": "speed-up of drafting"}
+    return f"{kinds.get(row.kind, row.kind)}, {what}, {where}"
 
 
 def _batch_class(item: Judged) -> str:
