@@ -19,7 +19,7 @@ from ridgeway.roofline.validation import Validation, fit_shipped, validate
 
 COLUMNS = [
     "id", "model", "total_params_b", "active_params_b", "precision", "hardware", "n_devices", "engine",
-    "decode_method", "batch", "prompt_len", "output_len", "metric", "tok_s",
+    "decode_method", "batch", "prompt_len", "output_len", "metric", "tok_s", "speedup_vs_ar",
 ]  # fmt: skip
 
 
