@@ -15,7 +15,7 @@ from ridgeway.cache.pages import PageTable
 from ridgeway.core.arrays import FloatArray, ints
 from ridgeway.core.errors import RequestError
 from ridgeway.core.method import DecodingMethod
-from ridgeway.core.outputs import CompletionOutput, Delta, RequestOutput
+from ridgeway.core.outputs import CompletionOutput, Delta, RequestOutput, RevealCounts
 from ridgeway.core.prompts import Prompt, as_prompts, expect_whole, is_whole, shortly, token_ids_of
 from ridgeway.core.query import Batch, Entry, Query, Readout
 from ridgeway.core.sampling_params import SamplingParams
@@ -247,21 +247,22 @@ class LLM:
             lossless=all(method.lossless for method in self._last_methods.values()),
             price=price,
             notes=self._notes(answers),
+            reveals=_together(answers),
             drafts=answers[0].drafts if len(answers) == 1 else None,
             explanation=answers[0].explanation if len(answers) == 1 else (),
         )
 
     def _notes(self, answers: list[CompletionOutput]) -> list[str]:
-        """What is unwise; and what became of drafts and masks, and what the method chose, of a single answer."""
-        unwise = [caution for m in self._last_methods.values() if (caution := m.caution(self.traits)) is not None]
-        if len(answers) != 1:
-            return unwise
-        drafts, why = answers[0].drafts, answers[0].explanation
-        notes = [drafts.words] if drafts is not None and drafts.steps else []
-        reveals = answers[0].reveals
+        """What is unwise, and what became of masks; of a single answer what became of drafts, and what was chosen."""
+        notes = [caution for m in self._last_methods.values() if (caution := m.caution(self.traits)) is not None]
+        reveals = _together(answers)
         if reveals is not None:
-            notes.append(reveals.words(stopped=answers[0].finish_reason == "stop"))
-        return unwise + notes + [f"{name}: {why[-1]}" for name in self._last_methods if why]
+            notes.append(reveals.words)
+        if len(answers) != 1:
+            return notes
+        drafts, why = answers[0].drafts, answers[0].explanation
+        notes += [drafts.words] if drafts is not None and drafts.steps else []
+        return notes + [f"{name}: {why[-1]}" for name in self._last_methods if why]
 
     def card(self, price: float | None = None, commands: tuple[str, ...] = ()) -> Card:
         """The last call's report for people; `print(llm.card())`. commands: what to name as the next to type."""
@@ -395,6 +396,12 @@ def _for_each(value: Any, n: int, what: str) -> list[Any]:
     if len(value) != n:
         raise RequestError(f"{len(value)} {what} for {n} prompts: give one for all, or one for each")
     return list(value)
+
+
+def _together(answers: list[CompletionOutput]) -> RevealCounts | None:
+    """What became of the masks of all answers that were denoised; None if there are none."""
+    counts = [answer.reveals for answer in answers if answer.reveals is not None]
+    return sum(counts[1:], counts[0]) if counts else None
 
 
 def _one_of(

@@ -85,6 +85,8 @@ def test_an_end_token_saves_the_rest_of_the_schedule():
     assert counts.left > 0
     llm.generate(PROMPTS[1], replace(params, stop_token_ids=[end]), method="diffusion:threshold=0.5,block=4")
     assert "saved at least" in " ".join(str(llm.card()).split())
+    assert llm.report().as_json()["reveals"]["saved_streams"] >= 1
+    assert not llm.report().as_json()["reveals"]["saved_streams_exact"]
 
 
 def test_what_an_approximate_cache_computes_is_called_approximate_everywhere():
@@ -116,6 +118,43 @@ def test_an_answer_without_a_limit_goes_on_in_canvases():
     output = toy_llm(model).generate(PROMPTS[1], replace(GREEDY, max_tokens=None), method="diffusion:length=10")[0]
     assert len(output.outputs[0].token_ids) == 26
     assert output.outputs[0].finish_reason == "length"
+
+
+def test_a_canvas_of_more_rows_than_a_stream_should_have_shares_streams_with_others():
+    llm = toy_llm(EVERY_WAY, max_rows=24)
+    params = replace(GREEDY, max_tokens=30)
+    methods = ["ar", "diffusion:steps=30", "ar", "diffusion:steps=30", "ar"]
+    with pytest.warns(UserWarning, match="a whole answer is a longer one"):
+        alone = [llm.generate([[5, n, 7]], params, method=method)[0] for n, method in enumerate(methods)]
+    together = llm.generate([[5, n, 7] for n in range(5)], params, method=methods)
+    assert [o.outputs[0].token_ids for o in together] == [o.outputs[0].token_ids for o in alone]
+    assert any(step.requests >= 4 for step in llm.steps)  # all plain ones and a canvas
+    whole = toy_llm(BOTH_WAYS, max_rows=24)
+    whole.generate([[5, n, 7] for n in range(3)], params, method="diffusion:steps=30")
+    assert {step.rows for step in whole.steps} == {33}  # one canvas at a time
+
+
+def test_confidence_may_be_of_what_tokens_were_drawn_from():
+    llm = toy_llm(BOTH_WAYS)
+    params = replace(GREEDY, temperature=0.3, seed=1, trace=True)
+    steps = {
+        measured: llm.generate(PROMPTS[1], params, method=f"diffusion:steps=12,measured={measured}")[0].outputs[0].trace
+        for measured in ("model", "drawn")
+    }
+    first = {measured: np.array(trace[0].confidence) for measured, trace in steps.items()}
+    assert steps["model"][0].proposed == steps["drawn"][0].proposed
+    logits = llm.logits([*PROMPTS[1], *[MASK] * 12]).astype(np.float64)[4:]
+    for measured, heat in (("model", 1.0), ("drawn", 0.3)):
+        scaled = np.exp(logits / heat)
+        if measured == "drawn":
+            scaled[:, MASK] = 0
+        expected = scaled[np.arange(12), steps[measured][0].proposed] / scaled.sum(axis=1)
+        assert np.allclose(first[measured], expected, atol=1e-5)
+    greedy = replace(params, temperature=0)
+    plain, drawn = (
+        llm.generate(PROMPTS[1], greedy, method=f"diffusion:steps=12{extra}")[0] for extra in ("", ",measured=drawn")
+    )
+    assert plain.outputs[0].token_ids == drawn.outputs[0].token_ids
 
 
 def test_a_run_is_reported_as_what_it_is():

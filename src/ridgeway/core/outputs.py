@@ -1,7 +1,7 @@
 """What a caller gets back: names as vLLM users know them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -91,8 +91,8 @@ class RevealCounts:
     """What became of the rows of one sample's denoising steps.
 
     streams: denoising steps. rows: of the canvas that they computed. masked: positions that they could have revealed.
-    revealed: that they did. left: weight streams that the rest of the answer would have taken when it ended, at least
-    (`exact`: precisely), and that an end token therefore saved. approximate: what makes the K/V approximate, if so.
+    revealed: that they did. left: weight streams that an early stop saved: what the rest of the answer would have taken
+    at least (`exact`: precisely). approximate: what makes the K/V approximate, if so.
     """
 
     streams: int = 0
@@ -102,6 +102,22 @@ class RevealCounts:
     left: int = 0
     exact: bool = True
     approximate: str | None = None
+
+    def ended(self, stopped: bool) -> "RevealCounts":
+        """The counts of an answer that ended; only a stop saves what was left."""
+        return self if stopped else replace(self, left=0, exact=True)
+
+    def __add__(self, other: "RevealCounts") -> "RevealCounts":
+        """The counts of two answers together."""
+        return RevealCounts(
+            self.streams + other.streams,
+            self.rows + other.rows,
+            self.masked + other.masked,
+            self.revealed + other.revealed,
+            self.left + other.left,
+            self.exact and other.exact,
+            self.approximate or other.approximate,
+        )
 
     @property
     def revealed_share(self) -> float:
@@ -113,15 +129,16 @@ class RevealCounts:
         """Share of the canvas' rows that were computed without revealing anything."""
         return 1 - self.revealed / self.rows if self.rows else 0.0
 
-    def words(self, stopped: bool) -> str:
-        """The counts in a line for people; stopped: whether an end token or a stop ended the answer."""
+    @property
+    def words(self) -> str:
+        """The counts in a line for people."""
         if not self.streams:
             return "denoising: none"
         line = (
             f"denoising: {self.revealed / self.streams:.1f} of {self.masked / self.streams:.1f} masked positions "
             f"revealed per stream ({100 * self.revealed_share:.0f} %), {100 * self.in_vain:.0f} % of its rows in vain"
         )
-        if stopped and self.left:
+        if self.left:
             streams = "weight stream" if self.left == 1 else "weight streams"
             line += f"; the early stop saved {'' if self.exact else 'at least '}{self.left} {streams}"
         return f"{line}; {self.approximate}" if self.approximate else line

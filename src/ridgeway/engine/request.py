@@ -88,10 +88,11 @@ class Tracked:
                 logprobs=sample.logprobs,
                 drafts=sample.sequence.drafts,
                 explanation=sample.sequence.method.explain(sample.sequence),
-                reveals=sample.sequence.reveals,
+                reveals=reveals.ended(sample.sequence.finish_reason == "stop") if reveals is not None else None,
                 trace=sample.trace if self.request.params.trace else None,
             )
             for sample in self.samples
+            for reveals in (sample.sequence.reveals,)
         ]
         return RequestOutput(
             request_id=self.request.request_id,

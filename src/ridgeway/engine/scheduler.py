@@ -17,13 +17,19 @@ from ridgeway.engine.request import Running
 
 @dataclass(frozen=True)
 class Limits:
-    """max_rows: rows of one weight stream, exceeded only where the least rows of all sequences are more.
+    """max_rows: rows of one weight stream, exceeded only where the least rows of all sequences are more. A sequence
+    whose least are many, as of a method that denoises a whole answer, is charged three quarters of them at most: so
+    others run beside it.
 
     max_sequences: how many sequences run at once.
     """
 
     max_rows: int = 512
     max_sequences: int = 64
+
+    def charge(self, rows: int) -> int:
+        """How many of `max_rows` are taken up by a sequence with so many rows."""
+        return min(rows, max(1, 3 * self.max_rows // 4))
 
 
 @dataclass(eq=False)
@@ -71,7 +77,7 @@ class Scheduler:
         ends it.
         """
         grants = self._least_for_all()
-        budget = self.limits.max_rows - sum(grant.rows for grant in grants)
+        budget = self.limits.max_rows - sum(self.limits.charge(grant.rows) for grant in grants)
         budget = self._extend(grants, budget)
         self._admit(grants, budget)
         return [grant for grant in grants if not grant.running.sequence.finished]
@@ -128,7 +134,8 @@ class Scheduler:
             fits = self._reserve(running, max(sequence.pending, demand.least))
             if not fits and not self.running:
                 fits = self._reserve(running, demand.least)
-            rows = demand.within(budget) if grants else max(demand.within(budget), demand.least)
+            joins = not grants or self.limits.charge(demand.least) <= budget
+            rows = max(demand.within(budget), demand.least) if joins else 0
             if not fits or rows == 0:
                 self.cache.release(running.table)
                 sequence.cached = 0
@@ -143,7 +150,7 @@ class Scheduler:
                 rows = demand.within(max(demand.least, rows - self.cache.page_size))
             self.listener.admitted(running, matched)
             grants.append(Grant(running, demand, rows))
-            budget -= rows
+            budget -= self.limits.charge(rows)
 
     def _match_limit(self, running: Running) -> int:
         """At least one token stays pending: its row predicts the next. Log-probabilities of a prompt need all rows."""

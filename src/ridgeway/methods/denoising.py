@@ -15,17 +15,17 @@ end token ends the answer in the very step that settles it.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, ints
+from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, IntArray, ints
 from ridgeway.core.errors import RequestError
 from ridgeway.core.method import DecodingMethod, DraftTree, Rows
 from ridgeway.core.outputs import RevealCounts
-from ridgeway.core.query import NOTHING, Answer, Commit, Measure, Query, Readout, Reveal
+from ridgeway.core.query import NOTHING, Answer, Commit, Measure, Query, Readout, Reveal, Span
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import Attention, ModelTraits
 from ridgeway.core.visibility import BIDIRECTIONAL, Causal, Tree, Visibility
@@ -44,7 +44,9 @@ class Denoising(DecodingMethod):
     threshold, or what suits `steps` and `sampler` if they are given. threshold, factor, bound: of the adaptive rules.
     pace: of an adaptive rule with `steps`: whether the schedule's count is the `floor` (so that the steps are enough)
     or the `ceiling` of what a step reveals. remask: confidence below which a revealed token is decided once more.
-    end_time: of the `expected` sampler. mask_id: the mask token, for a model that does not state it.
+    measured: whether confidence, margin and entropy are the `model`'s own, or of what tokens were `drawn` from, after
+    temperature and truncation (SDAR, Dream). end_time: of the `expected` sampler. mask_id: the mask token, for a
+    model that does not state it.
     """
 
     lossless = False
@@ -58,6 +60,7 @@ class Denoising(DecodingMethod):
     bound: float = 0.35
     pace: str = "floor"
     remask: float = 0.0
+    measured: str = "model"
     end_time: float = 1e-3
     mask_id: int | None = None
 
@@ -76,6 +79,8 @@ class Denoising(DecodingMethod):
             raise ValueError(f"pace={self.pace!r}: expected floor or ceiling")
         if not 0 <= self.remask <= 1:
             raise ValueError(f"remask={self.remask}: expected a probability")
+        if self.measured not in ("model", "drawn"):
+            raise ValueError(f"measured={self.measured!r}: expected model or drawn")
         if not 0 < self.end_time < 1:
             raise ValueError(f"end_time={self.end_time}: expected a time between 0 and 1")
         self.rule  # noqa: B018  (an unknown name is refused here)
@@ -163,7 +168,7 @@ class Denoising(DecodingMethod):
     def demand(self, sequence: Sequence) -> Rows:
         canvas = self._canvas(sequence)
         first, stop = self._rows_of(sequence, canvas)
-        finished, width = canvas.start - sequence.cached, stop - first
+        finished, width = max(0, canvas.start - sequence.cached), stop - first
         if not finished:
             return Rows(width, width)
         if not self._fuses(sequence, canvas):
@@ -177,7 +182,7 @@ class Denoising(DecodingMethod):
         canvas = self._canvas(sequence)
         canvas.forced, canvas.holding = -1, None
         first, stop = self._rows_of(sequence, canvas)
-        finished = canvas.start - sequence.cached
+        finished = max(0, canvas.start - sequence.cached)
         fuses = self._fuses(sequence, canvas)
         denoises = not finished or (fuses and rows >= finished + stop - first)
         if not denoises:
@@ -200,6 +205,7 @@ class Denoising(DecodingMethod):
             self._sees(sequence, finished, len(tokens)),
             self._readout(sequence, canvas, reads, positions),
             parent=np.full(len(tokens), -1, dtype=np.int64),
+            context=self._context(sequence, canvas),
         )
 
     def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
@@ -208,6 +214,8 @@ class Denoising(DecodingMethod):
         hold = canvas.holding
         if not len(query.read):
             return Commit(NO_INTS, keep, hold=hold)
+        if answer.distribution is not None:
+            answer = of_the_drawn(answer, answer.distribution)
         region, positions, denoises = canvas.present, query.read.predicts, len(query) > len(keep)
         chosen = canvas.choose(sequence, positions, answer, self.rule, self._schedule(canvas, region), self._capped)
         canvas.take(positions, answer, chosen, remember=sequence.params.logprobs is not None)
@@ -287,16 +295,30 @@ class Denoising(DecodingMethod):
         sees[:finished] = np.tri(finished, rows, dtype=np.bool_)
         return Tree(sees)
 
+    @staticmethod
+    def _context(sequence: Sequence, canvas: Canvas) -> tuple[Span, ...] | None:
+        """What the rows see of the cache. After a preemption, K/V of canvas tokens may have been found there that were
+        computed for another request: they are those of finished tokens, not of these."""
+        if sequence.cached <= canvas.start:
+            return None
+        return Span(0, canvas.start), Span(sequence.cached, sequence.cached + sequence.held)
+
     def _readout(self, sequence: Sequence, canvas: Canvas, reads: IntArray, positions: IntArray) -> Readout:
         if not len(reads):
             return NOTHING
         measures: set[Measure] = set(self.rule.needs)
         if sequence.params.trace or self.remask:
             measures.add("confidence")
+        if self._measures_drawn(sequence) and measures:
+            measures.add("distribution")
         rows = np.searchsorted(positions, reads - self._shift(sequence))
         return Readout.of(rows, reads, forbid=(canvas.mask,), measures=measures)
 
     # Tokens.
+
+    def _measures_drawn(self, sequence: Sequence) -> bool:
+        """At temperature 0 nothing is drawn, and the model's own distribution is what is left."""
+        return self.measured == "drawn" and sequence.params.temperature > 0
 
     @property
     def _capped(self) -> bool:
@@ -356,3 +378,17 @@ class Denoising(DecodingMethod):
             streams += left if left is not None else int(masked > 0)
             exact &= left is not None or masked == 0
         return streams, exact and not self.remask
+
+
+def of_the_drawn(answer: Answer, distribution: DoubleArray) -> Answer:
+    """The answer with confidence, margin and entropy of the distribution (n, vocabulary) that its tokens come from."""
+    confidence = np.take_along_axis(distribution, answer.tokens[:, None], axis=1)[:, 0]
+    best = -np.partition(-distribution, 1, axis=1)[:, :2]
+    logs = np.log(np.where(distribution > 0, distribution, 1.0))
+    return replace(
+        answer,
+        confidence=confidence,
+        margin=best[:, 0] - best[:, 1],
+        entropy=-(distribution * logs).sum(axis=1),
+        distribution=None,
+    )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ridgeway.core.outputs import DraftCounts
+from ridgeway.core.outputs import DraftCounts, RevealCounts
 from ridgeway.roofline.cost import Bound, Cost, CostModel, Estimate
 
 
@@ -146,8 +146,8 @@ class RunReport:
     model, method: names for people. lossless: whether the method yields the tokens of plain decoding.
     prompt_tokens: how many. token_ids: of the answer (of all answers, if there are several).
     kv_pool_fraction: largest share of the K/V pool that was in use in a step. price: dollars per hour, if known. notes:
-    lines that a method adds to the card. drafts: what became of the drafts, of a method that drafts; explanation: what
-    the method chose and why.
+    lines that a method adds to the card. drafts: what became of the drafts, of a method that drafts; reveals: what
+    became of the masks, of methods that denoise, all answers together; explanation: what the method chose and why.
     """
 
     model: str
@@ -165,6 +165,7 @@ class RunReport:
     price: float | None = None
     notes: tuple[str, ...] = ()
     drafts: DraftCounts | None = None
+    reveals: RevealCounts | None = None
     explanation: tuple[str, ...] = ()
 
     @classmethod
@@ -183,6 +184,7 @@ class RunReport:
         price: float | None = None,
         notes: Sequence[str] = (),
         drafts: DraftCounts | None = None,
+        reveals: RevealCounts | None = None,
         explanation: Sequence[str] = (),
     ) -> Self:
         """The run that consists of these steps, in order."""
@@ -212,6 +214,7 @@ class RunReport:
             price=price,
             notes=tuple(notes),
             drafts=drafts,
+            reveals=reveals,
             explanation=tuple(explanation),
         )
 
@@ -292,6 +295,7 @@ class RunReport:
                 "estimated_seconds": self.decode.estimate._asdict(),
             },
             "drafts": _drafts(self.drafts),
+            "reveals": _reveals(self.reveals),
             "explanation": list(self.explanation),
             "dollars_per_million_tokens": self.dollars_per_million_tokens,
         }
@@ -307,6 +311,22 @@ def _drafts(counts: DraftCounts | None) -> dict[str, Any] | None:
         "accepted": counts.accepted,
         "acceptance": counts.acceptance,
         "label": counts.label,
+    }
+
+
+def _reveals(counts: RevealCounts | None) -> dict[str, Any] | None:
+    if counts is None:
+        return None
+    return {
+        "streams": counts.streams,
+        "rows": counts.rows,
+        "masked": counts.masked,
+        "revealed": counts.revealed,
+        "revealed_share": counts.revealed_share,
+        "in_vain": counts.in_vain,
+        "saved_streams": counts.left,
+        "saved_streams_exact": counts.exact,
+        "approximate": counts.approximate,
     }
 
 
