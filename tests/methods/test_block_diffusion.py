@@ -11,6 +11,7 @@ from transcripts import GOLDEN
 from ridgeway.core.errors import MethodError
 from ridgeway.core.query import NOTHING
 from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.engine.request import Request
 from ridgeway.methods.block_diffusion import BlockDiffusion
 from ridgeway.methods.registry import make_method
 from ridgeway.testing import toy_llm
@@ -275,3 +276,28 @@ def test_a_block_is_cut_where_the_models_context_ends():
     assert output.error is None
     assert len(output.outputs[0].token_ids) == 13
     assert output.outputs[0].finish_reason == "length"
+
+
+@pytest.mark.filterwarnings("ignore:method 'block-diffusion'")
+@pytest.mark.parametrize("shift", [IN_PLACE, NEXT])
+def test_a_preempted_canvas_does_not_see_what_the_prefix_cache_holds_of_its_own_positions(shift):
+    """Those K/V are of finished tokens, which see causally; the canvas' own rows see all of it."""
+    llm = toy_llm(model_of("causal-block", shift))
+    method = llm.method("block-diffusion:block=40,reveal=left-to-right")  # longer than a page
+    params = replace(GREEDY, max_tokens=70)
+    first = llm.generate([8, 3, 5], params, method=method)[0].outputs[0].token_ids
+    engine, found = llm.engine, []
+    engine.add(Request("again", [8, 3, 5], params, method))
+    preempted, beyond = 0, False
+    while engine.busy:
+        running = engine.scheduler.running
+        if running and running[0].sequence.generated in (25, 60) and preempted < 2:
+            engine.scheduler._preempt(running[0])
+            preempted += 1
+        result = engine.step()
+        found += [token for delta in result.deltas for token in delta.token_ids]
+        if preempted and running and running[0].sequence.state is not None:
+            beyond |= running[0].sequence.cached > running[0].sequence.state.start
+    assert preempted == 2
+    assert beyond
+    assert found == first

@@ -1,12 +1,15 @@
 """Masked diffusion: the whole answer is denoised at once, and shares batches with every other kind of method."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from diffusion_models import MASK, NEXT, model_of
 
 from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.methods.registry import make_method
 from ridgeway.testing import toy_llm
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
@@ -155,6 +158,27 @@ def test_confidence_may_be_of_what_tokens_were_drawn_from():
         llm.generate(PROMPTS[1], greedy, method=f"diffusion:steps=12{extra}")[0] for extra in ("", ",measured=drawn")
     )
     assert plain.outputs[0].token_ids == drawn.outputs[0].token_ids
+
+
+def test_the_documented_way_to_watch_it_works(capsys):
+    text = (Path(__file__).parent.parent.parent / "docs" / "methods.md").read_text()
+    code = text.partition("### Watching it")[2].partition("```python\n")[2].partition("```")[0]
+    llm = toy_llm(model_of("block"))
+    exec(code, {"llm": llm, "prompt": [8, 3, 5, 7], "SamplingParams": SamplingParams})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 * llm.outputs[0].metrics.weight_streams
+    assert "None" in lines[1]
+
+
+def test_every_spec_in_the_documentation_names_a_method():
+    text = (Path(__file__).parent.parent.parent / "docs" / "methods.md").read_text()
+    specs = re.findall(r"`((?:block-)?diffusion:[^`]*)`", text)
+    values = {"steps=S": "steps=4", "block=B": "block=4", "=T": "=0.5", "=G": "=0.5", "=N": "=2", "=EPS": "=0.01"}
+    assert len(specs) > 10
+    for spec in specs:
+        for letter, value in values.items():
+            spec = re.sub(re.escape(letter) + r"\b", value, spec)
+        assert make_method(spec).name == spec.partition(":")[0]
 
 
 def test_a_run_is_reported_as_what_it_is():
