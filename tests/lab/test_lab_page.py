@@ -314,6 +314,11 @@ def test_a_run_of_the_real_engine_streams_into_the_page_and_onto_the_map(browser
         settle(page)
         assert page.locator("#roofline circle.dot:not(.hollow)").count() == 2
         assert page.inner_text("[data-command=roofline]") == "ridgeway roof smollm2-135m --plot roof.svg"
+        assert page.locator("#batching circle.dot").count() == 1
+        page.select_option("#machine", "h100")
+        settle(page)
+        assert page.input_value("#precision") == "bf16"
+        assert page.locator("circle.dot").count() == 0
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 1920])

@@ -110,7 +110,16 @@ def test_the_engine_runs_and_tells_each_weight_stream(client, runner):
     alone = llm.generate([prompt], params)[0].outputs[0].text
     assert "".join(event.get("text", "") for event in events) == alone
     assert [point["label"] for point in runner.points] == ["prefill", "ar, 2 at once"]
+    assert runner.points[-1]["gain"] is None, "nothing to compare with yet"
     assert client.get("/api/runs").json() == runner.points
+
+
+def test_a_run_is_compared_with_plain_decoding_that_was_run_before(client, runner):
+    for change in ({}, {"batch": 4}):
+        client.post("/api/run", json=RUN | {"max_tokens": 12} | change)
+    plain, many = (point for point in runner.points[-4:] if point["label"] != "prefill")
+    assert plain["gain"] == 1
+    assert many["gain"] == pytest.approx(many["tokens_per_second"] / plain["tokens_per_second"], rel=0.02)
 
 
 @pytest.mark.parametrize(

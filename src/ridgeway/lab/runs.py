@@ -15,6 +15,7 @@ from ridgeway.core.outputs import StreamTrace
 from ridgeway.core.prompts import is_whole
 from ridgeway.lab.table import rounded
 from ridgeway.llm import LLM
+from ridgeway.methods.autoregressive import Autoregressive
 from ridgeway.models.default import BUILT_IN
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.predict import Predictor
@@ -48,7 +49,7 @@ class RunRequest:
     """
 
     model: str
-    method: str = "ar"
+    method: str = Autoregressive.name
     prompt: str = ""
     max_tokens: int = 48
     batch: int = 1
@@ -77,6 +78,7 @@ class Runner:
     models: Mapping[str, Runnable] = field(default_factory=runnable_models)
     _loaded: dict[str, LLM] = field(default_factory=dict)
     _predictors: dict[str, Predictor] = field(default_factory=dict)
+    _plain: dict[str, float] = field(default_factory=dict)
     _loading: Lock = field(default_factory=Lock)
     _busy: Lock = field(default_factory=Lock)
 
@@ -126,7 +128,9 @@ class Runner:
         if error is not None:
             raise RequestError(error)
         report = llm.report()
-        points = _points(report, fresh, asked)
+        if (asked.method, asked.batch) == (Autoregressive.name, 1) and report.decode_tokens_per_second:
+            self._plain[asked.model] = report.decode_tokens_per_second
+        points = _points(report, fresh, asked, self._plain.get(asked.model))
         self.points.extend(points)
         yield {"event": "end", "report": _summary(report), "points": points}
 
@@ -185,14 +189,25 @@ def _step(step: StepReport, fresh: CostModel) -> dict[str, Any]:
     return told
 
 
-def _points(report: RunReport, fresh: CostModel, asked: RunRequest) -> list[dict[str, Any]]:
-    """Where the run's phases stand on the roofline, and where they were expected."""
+def _points(report: RunReport, fresh: CostModel, asked: RunRequest, plain: float | None) -> list[dict[str, Any]]:
+    """Where the run's phases stand on the roofline, and where they were expected. plain: tokens per second of plain
+    decoding of one request, if that was run before.
+    """
     found = []
     batch = f", {asked.batch} at once" if asked.batch > 1 else ""
     decoded = report.decode_tokens_per_second
     for name, phase, rate in (("prefill", report.prefill, None), (asked.method + batch, report.decode, decoded)):
         if phase.seconds > 0:
-            named = {"label": name, "model": report.model, "machine": report.machine, "tokens_per_second": rate}
+            named = {
+                "label": name,
+                "name": asked.model,
+                "model": report.model,
+                "machine": report.machine,
+                "method": asked.method,
+                "batch": asked.batch,
+                "tokens_per_second": rate,
+                "gain": rate / plain if rate and plain else None,
+            }
             found.append(rounded(named | _place(phase, fresh)))
     return found
 

@@ -41,7 +41,7 @@ export class Batching {
     readouts.set("contiguous_waste", percent(row.contiguous_waste), `${many(row.largest_contiguous)} fit, the longest context reserved for each`);
     this.stage.command.textContent = lab.command(state, { prompt: state.context - 256, output: 256, batch: state.batch });
     this.stage.tell(`${count(state.batch)} requests of ${count(state.context)} tokens: ${number(row.throughput_gain)} times the throughput, K/V take ${percent(row.kv_share)} of memory${fits ? "" : `, which ${doesNotFit(row)}`}.`);
-    this.#plot(state, table, row);
+    this.#plot(state, table, row, lab.gains(state).filter((run) => run.method === "ar"));
     this.#memory(row, lab);
     this.stage.tabulate(
       ["at once", "intensity", "throughput", "tok/s in all", "K/V of memory", "bound by", "fits"],
@@ -52,7 +52,7 @@ export class Batching {
     );
   }
 
-  #plot(state, table, row) {
+  #plot(state, table, row, runs) {
     const gains = table.along("throughput_gain", "batch", state);
     const floors = table.along("floor_gain", "batch", state);
     const domain = [1, 512];
@@ -76,6 +76,11 @@ export class Batching {
     );
     const point = svg("circle", { cx: made.across(state.batch), cy: made.down(row.throughput_gain), r: 6.5, class: "point memory" });
     explain(point, () => [`${count(state.batch)} at once`, `${times(row.throughput_gain)} the throughput, ${number(row.total)} tok/s`, `${percent(row.kv_traffic)} of the bytes are K/V`]);
+    for (const run of runs) {
+      const dot = svg("circle", { cx: made.across(run.batch), cy: made.down(Math.max(1, run.gain)), r: 5, class: "dot" });
+      explain(dot, () => [`measured: ${count(run.batch)} at once`, `${times(run.gain)} one request, ${number(run.tokens_per_second)} tok/s`]);
+      made.root.append(dot);
+    }
     const tag = (points, text, lift, tone) => svg("text", { x: made.box.right - 4, y: made.down(Math.min(512, points.at(-1)[1])) + lift, "text-anchor": "end", class: tone }, text);
     made.root.append(point, svg("text", { x: made.across(24), y: made.down(34) - 8, "text-anchor": "end", class: "faint" }, "nothing but gain"),
       tag(floors, "floor", -6, "faint"), tag(gains, "estimate", 16, "strong memory"));

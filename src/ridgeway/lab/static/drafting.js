@@ -41,7 +41,7 @@ export class Drafting {
     this.stage.command.textContent = lab.command(state, { batch: state.at_once, method });
     this.stage.tell(`${number(row.tokens)} tokens per pass, ${number(row.speedup)} times as fast. Calibration: ${row.verdict}. Best length ${row.best_length || "none"}.`);
     this.#round(state, row);
-    this.#plot(state, table, row);
+    this.#plot(state, table, row, lab.gains(state).filter((run) => run.batch === 1 && /depth=/.test(run.method)));
     this.#best(state, table);
     this.stage.tabulate(
       ["guessed", "tokens per pass", "speed-up", "at the floor", "calibration"],
@@ -69,7 +69,7 @@ export class Drafting {
     show(this.round, root);
   }
 
-  #plot(state, table, row) {
+  #plot(state, table, row, runs) {
     const all = table.axes.at_once.map((at_once) => [at_once, table.along("speedup", "length", { ...state, at_once })]);
     const highest = Math.max(2, ...all.flatMap(([, points]) => points.map(([, value]) => value))) * 1.08;
     const step = highest > 12 ? 4 : highest > 6 ? 2 : highest > 3 ? 1 : 0.5;
@@ -95,6 +95,11 @@ export class Drafting {
     const point = svg("circle", { cx: made.across(state.length), cy: made.down(row.speedup), r: 6.5, class: "point draft" });
     explain(point, () => [`${count(state.length)} guessed, ${count(state.at_once)} at once`, `${number(row.tokens)} tokens per pass`, `${times(row.speedup)} as fast`]);
     made.root.append(point);
+    for (const run of runs) {
+      const dot = svg("circle", { cx: made.across(Number(/depth=(\d+)/.exec(run.method)[1])), cy: made.down(run.gain), r: 5, class: "dot" });
+      explain(dot, () => [`measured: ${run.label}`, `${times(run.gain)} as fast as plain decoding, ${number(run.tokens_per_second)} tok/s`]);
+      made.root.append(dot);
+    }
     show(this.plot, made.root);
   }
 

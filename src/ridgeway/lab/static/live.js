@@ -22,7 +22,7 @@ export class LiveDiffusion {
     for (const [title, method] of ways) {
       new Run(buttons, lab, {
         title: `Run it here: ${title}`,
-        asks: () => ({ model, method: method(), max_tokens: TOKENS, trace: true }),
+        asks: () => [{ model, method: method(), max_tokens: TOKENS, trace: true }],
         onEvent: (event) => this.#take(event),
       });
     }

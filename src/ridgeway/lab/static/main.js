@@ -110,8 +110,7 @@ class Lab {
   #shows(figure, state) {
     const { chosen, within } = this.boot.figures[figure.figure];
     const names = figure instanceof Roofline ? Object.keys(state) : [...SUBJECT, ...Object.keys(chosen), ...Object.keys(within)];
-    const more = figure instanceof Roofline ? [this.runs.length, figure.own.length] : [];
-    return JSON.stringify([innerWidth, ...names.map((name) => state[name]), ...more]);
+    return JSON.stringify([innerWidth, this.runs.length, figure.own?.length, ...names.map((name) => state[name])]);
   }
 
   #opening(state) {
@@ -163,6 +162,11 @@ class Lab {
     this.refresh();
   }
 
+  /** Runs of what is chosen, where it is chosen, that were compared with plain decoding. */
+  gains(state) {
+    return this.runs.filter((run) => run.gain && run.name === state.model && run.machine === this.roof.machine);
+  }
+
   /** What was run, on the map. */
   showRuns(model) {
     this.set({ model, machine: "this", precision: AS_RUN });
@@ -212,9 +216,13 @@ class Lab {
     const place = (figure) => document.querySelector(`#${figure} .extras`);
     if (runs(TOY)) new LiveDiffusion(place("diffusion"), this, TOY);
     if (!runs(model)) return;
-    new Run(place("wall"), this, { title: "Run it here: SmolLM2 135M", asks: { model, method: "ar", max_tokens: 48 } });
-    new Run(place("batching"), this, { title: "Run 8 at once here", asks: { model, method: "ar", batch: 8, max_tokens: 32 } });
-    new Run(place("drafting"), this, { title: "Run it here with drafts", asks: () => ({ model, method: `ngram:depth=${Math.min(8, this.state.length)}`, max_tokens: 64, prompt: REPEATS }) });
+    const plain = { model, method: "ar", max_tokens: 48 };
+    new Run(place("wall"), this, { title: "Run it here: SmolLM2 135M", asks: () => [plain] });
+    new Run(place("batching"), this, { title: "Run 1 and 8 at once here", asks: () => [plain, { ...plain, batch: 8 }] });
+    new Run(place("drafting"), this, {
+      title: "Run it here, plain and with drafts",
+      asks: () => ["ar", `ngram:depth=${Math.min(8, this.state.length)}`].map((method) => ({ ...plain, method, prompt: REPEATS })),
+    });
   }
 
   #problem(text) {

@@ -2,7 +2,7 @@
 
 import { show } from "lab/chart";
 import { html, svg } from "lab/elements";
-import { count, number, percent, scaled, seconds } from "lab/format";
+import { count, number, percent, scaled, seconds, times } from "lab/format";
 
 /** Lines of JSON as they arrive. */
 async function* lines(answer) {
@@ -18,7 +18,7 @@ async function* lines(answer) {
   }
 }
 
-/** A button that runs a model, and what comes of it. asks: of a run, or a function that gives it. */
+/** A button that runs a model, and what comes of it. asks: a function that gives requests, to run one after the other. */
 export class Run {
   constructor(place, lab, { title, asks, onEvent = () => {} }) {
     this.lab = lab;
@@ -45,13 +45,15 @@ export class Run {
     this.shown.hidden = false;
     this.text.textContent = "";
     this.verdict.textContent = "";
-    this.steps = [];
     try {
-      const asked = typeof this.asks === "function" ? this.asks() : this.asks;
-      this.model = asked.model;
-      const answer = await fetch("/api/run", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked), signal: this.stop.signal });
-      if (!answer.ok) throw new Error((await answer.json()).error);
-      for await (const event of lines(answer)) this.#take(event);
+      for (const asked of this.asks()) {
+        this.model = asked.model;
+        this.steps = [];
+        this.text.textContent = "";
+        const answer = await fetch("/api/run", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked), signal: this.stop.signal });
+        if (!answer.ok) throw new Error((await answer.json()).error);
+        for await (const event of lines(answer)) this.#take(event);
+      }
     } catch (error) {
       this.state.textContent = error.name === "AbortError" ? "stopped" : error.message;
       this.state.classList.toggle("alarm", error.name !== "AbortError");
@@ -71,7 +73,9 @@ export class Run {
     }
     if (event.event === "end") {
       const { report } = event;
-      this.verdict.textContent = `${number(report.decode_tokens_per_second)} tokens per second, ${percent(report.roof_fraction)} of the roof (${report.bound}-bound); ${count(report.tokens)} tokens from ${count(report.weight_streams)} weight streams. ${report.notes.join(" ")}`;
+      const gain = event.points.at(-1)?.gain;
+      const over = gain && gain !== 1 ? ` That is ${times(gain)} plain decoding of one request.` : "";
+      this.verdict.textContent = `${number(report.decode_tokens_per_second)} tokens per second, ${percent(report.roof_fraction)} of the roof (${report.bound}-bound); ${count(report.tokens)} tokens from ${count(report.weight_streams)} weight streams.${over} ${report.notes.join(" ")}`;
       this.onMap.hidden = false;
       this.lab.measured(event.points);
     }
