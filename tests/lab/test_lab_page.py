@@ -14,12 +14,14 @@ from os import environ
 import pytest
 import uvicorn
 from filelock import FileLock
+from lab_toys import TOY
 from playwright.sync_api import Error, sync_playwright
 from typer.testing import CliRunner
 
 from ridgeway.cli import app
 from ridgeway.lab.catalog import Catalog, Subject
 from ridgeway.lab.figures import FIGURES
+from ridgeway.lab.runs import Runner, runnable_models
 from ridgeway.lab.server import make_app
 from ridgeway.roofline.batching import batchings, saturation
 from ridgeway.roofline.decoding import Autoregressive, BlockDiffusion, MaskedDiffusion, Speculative
@@ -64,7 +66,8 @@ def exported(tmp_path_factory):
 def served():
     """The address of a server of its own, and its catalog."""
     catalog = Catalog()
-    server = uvicorn.Server(uvicorn.Config(make_app(catalog, START), host="127.0.0.1", port=0, log_level="error"))
+    page = make_app(catalog, START, Runner(models={**runnable_models(), "toy-diffusion": TOY}))
+    server = uvicorn.Server(uvicorn.Config(page, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -319,6 +322,20 @@ def test_a_run_of_the_real_engine_streams_into_the_page_and_onto_the_map(browser
         settle(page)
         assert page.input_value("#precision") == "bf16"
         assert page.locator("circle.dot").count() == 0
+
+
+def test_a_model_that_denoises_fills_in_its_answer_before_ones_eyes(browser, served):
+    address, _ = served
+    with opened(browser, address) as page:
+        page.click("#diffusion button:has-text('block by block')")
+        page.wait_for_function("[...document.querySelectorAll('#diffusion .verdict')].some((e) => e.textContent)")
+        assert page.locator(".board .said").count() == 48
+        assert page.locator(".board .blank, .board .busy").count() == 0
+        passes, rows = re.match(
+            r"(\d+) passes, (\d+) rows", page.inner_text("#diffusion .extras > .passes >> nth=1")
+        ).groups()
+        assert int(rows) > 48, "positions are computed more often than once"
+        assert int(passes) < int(rows)
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 1920])

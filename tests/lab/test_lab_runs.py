@@ -1,22 +1,15 @@
 """Runs for the page: what a stream revealed, and where."""
 
-from dataclasses import replace
-
 import pytest
+from lab_toys import TOY
 
 from ridgeway.core.errors import RequestError
-from ridgeway.lab.runs import Runnable, Runner, RunRequest, runnable_models
-from ridgeway.models.loading import load_model
-from ridgeway.models.tokenizer import Tokenizer
-from ridgeway.testing import toy_config, toy_llm, toy_model
+from ridgeway.lab.runs import Runner, RunRequest, runnable_models
 
 
 @pytest.fixture(scope="module")
 def runner():
-    """A toy that denoises blocks of four, with the tokenizer of a real model, of which it knows the first 61 tokens."""
-    config = toy_config(attention="block", block_size=4, mask_id=60, tied_head=False)
-    model = replace(toy_model(config, sharpness=2.0), tokenizer=Tokenizer(load_model("smollm2-135m").tokenizer.backend))
-    return Runner(models={"toy": Runnable("a toy", "!", lambda: toy_llm(model))})
+    return Runner(models={"toy": TOY})
 
 
 def revealed(runner, **asked):

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ridgeway.lab.catalog import Catalog, Subject
 
 _MODELS = "8b,llama-3.1-70b,qwen3-30b-a3b"
-_MACHINES = "h100,b200,mi300x,rtx-4090"
+_MACHINES = "h100,b200,rtx-4090"
 _PRECISIONS = "bf16,4-bit"
 
 
