@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import warnings
 
 import typer
 
@@ -46,6 +47,11 @@ def options(
     pass
 
 
+def _one_line(message: Warning | str, *where: object, **line: object) -> str:
+    """A warning as people read it: what runs but is unwise, not where in the code that was noticed."""
+    return f"warning: {message}\n"
+
+
 def main() -> None:
     """Run a command. An error that a person can mend is one line, and exit code 2."""
     arguments = sys.argv[1:]
@@ -53,6 +59,7 @@ def main() -> None:
     debug = "--debug" in own
     if debug:
         arguments.remove("--debug")
+    warnings.formatwarning = _one_line
     try:
         app(args=arguments)  # an interrupt outside of an answer ends it with exit code 130
     except RidgewayError as error:
