@@ -87,11 +87,11 @@ class PagePool:
 
     def check(self) -> None:
         """The invariants, loudly."""
-        held = sum(holders > 0 for holders in self._holders)
+        held = len(self._holders) - self._holders.count(0)
         counts = f"free {len(self._free)} + cached {len(self._unused)} + owned {held} = total {self.total}"
         assert len(self._free) + len(self._unused) + held == self.total, counts
         assert not set(self._free) & set(self._unused), "a page is both free and cached"
-        assert all(self._holders[page] == 0 for page in [*self._free, *self._unused]), counts
+        assert not any(map(self._holders.__getitem__, [*self._free, *self._unused])), counts
         assert all(page in self._key_of for page in self._unused), "a cached page has no known content"
         assert all(self._known[key].page == page for page, key in self._key_of.items())
         assert len(self._known) == len(self._key_of), (len(self._known), len(self._key_of))
