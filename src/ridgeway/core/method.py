@@ -60,16 +60,15 @@ class DraftTree:
 
     @property
     def is_chain(self) -> bool:
-        return bool((self.parent == np.arange(-1, len(self) - 1)).all())
+        return self.parent.tolist() == list(range(-1, len(self) - 1))
 
     @property
     def depth(self) -> IntArray:
         """(n,) how many drafted tokens the path to each token has, itself included."""
-        depth = np.ones(len(self), dtype=np.int64)
-        for node, above in enumerate(self.parent):
-            if above >= 0:
-                depth[node] = depth[above] + 1
-        return depth
+        depth: list[int] = []
+        for above in self.parent.tolist():
+            depth.append(1 if above < 0 else depth[above] + 1)
+        return ints(depth)
 
     def only(self, keep: BoolArray) -> "DraftTree":
         """The tokens that `keep` (n,) names, without those whose parents are left out."""

@@ -259,9 +259,11 @@ class Engine:
         """What the drafter of `group` is given: streams of its own, and what drafts cost in the coming step."""
         prices: PriceList | None = None
 
+        drafting = {id(grant) for grant in group}
+
         def shape(grant: Grant) -> QueryShape:
             sequence = grant.running.sequence
-            return QueryShape(sequence.pending if grant in group else grant.rows, sequence.cached)
+            return QueryShape(sequence.pending if id(grant) in drafting else grant.rows, sequence.cached)
 
         def price(drafted: int) -> float:
             nonlocal prices

@@ -21,7 +21,7 @@ from ridgeway.methods.trie import Guesser, Trie
 
 _PAIRS, _SINGLES = 16, 8  # latest places that are looked at, after a pair and after a single token
 _BRANCHES = 2  # different tokens that may follow the same ones in a draft
-_UNLIKELY = 0.02  # a guess below this is not worth looking further
+_UNLIKELY = 0.04  # a guess below this is not worth a row, however cheap rows are
 
 Match = tuple[int, int]  # length, place: the newest `length` tokens are also those before `place`
 
@@ -98,6 +98,14 @@ def likely_tree(text: list[int], found: Sequences[Match], budget: int) -> Trie:
 
     def offer(above: int, survival: float, found: Sequences[Match]) -> None:
         """What follows at the places `found`, all of which match as far as node `above`."""
+        if len(found) == 1:  # the usual case, as it goes deeper
+            length, place = found[0]
+            size = min(length, _CLASSES) - 1
+            survival *= _ALONE[size]
+            if place < end and survival > _UNLIKELY:
+                same = ((length + 1, place + 1),)
+                heappush(heap, (-survival, len(tree), above, text[place], _CLASSES + size, same))
+            return
         after: dict[int, list[Match]] = {}
         for length, place in found:
             if place < end:

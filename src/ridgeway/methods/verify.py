@@ -12,7 +12,6 @@ draws of the target, and the text is that of plain decoding, token for token, at
 """
 
 from abc import abstractmethod
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -66,6 +65,8 @@ class Speculative(DecodingMethod):
         if stop < sequence.committed:
             return Query(tokens, positions)
         tree = fitting(sequence, draft or NO_DRAFT, rows - known)
+        if not len(tree):  # plain decoding, at its price
+            return Query(tokens, positions, read=Readout.of([known - 1], [stop], top=self.top))
         tokens = np.concatenate([tokens, tree.tokens])
         positions = np.concatenate([positions, sequence.committed - 1 + tree.depth])
         parent = np.concatenate([np.arange(-1, known - 1), np.where(tree.parent < 0, known - 1, known + tree.parent)])
@@ -110,10 +111,11 @@ def fitting(sequence: Sequence, tree: DraftTree, nodes: int) -> DraftTree:
     """The part of a draft that has a place: tokens of the vocabulary, no deeper than the answer may grow."""
     if not len(tree):
         return tree
-    fits = (tree.tokens >= 0) & (tree.tokens < sequence.traits.vocab_size)
-    if len(tree) > room(sequence):
-        fits &= tree.depth <= room(sequence)
-    return (tree if fits.all() else tree.only(fits)).likeliest(nodes)
+    tokens = tree.tokens.tolist()
+    if min(tokens) >= 0 and max(tokens) < sequence.traits.vocab_size and len(tree) <= room(sequence):
+        return tree.likeliest(nodes)
+    fits = (tree.tokens >= 0) & (tree.tokens < sequence.traits.vocab_size) & (tree.depth <= room(sequence))
+    return tree.only(fits).likeliest(nodes)
 
 
 def verified(sequence: Sequence, query: Query, answer: Answer, rows: IntArray) -> Commit:
@@ -121,6 +123,8 @@ def verified(sequence: Sequence, query: Query, answer: Answer, rows: IntArray) -
 
     rows: the first rows that were read: the newest committed token's, then the drafts'.
     """
+    if len(rows) == 1:
+        return Commit(answer.tokens[:1], np.arange(int(rows[0]) + 1))
     path = accepted_path(query, rows, answer.tokens)
     record(sequence, query, rows, len(path) - 1)
     return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
@@ -131,16 +135,13 @@ def accepted_path(query: Query, rows: IntArray, drawn: IntArray) -> IntArray:
 
     rows: the newest token's row first. drawn: the target's token after each of them.
     """
-    children: defaultdict[int, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows.tolist()[1:], start=1):
-        children[int(query.parent[row])].append(place)
+    numbers = rows.tolist()
+    parents, guesses, draws = query.parent[rows].tolist(), query.tokens[rows].tolist(), drawn.tolist()
     path = [0]
-    while True:
-        row, token = int(rows[path[-1]]), drawn[path[-1]]
-        child = next((place for place in children[row] if query.tokens[rows[place]] == token), None)
-        if child is None:
-            return ints(path)
-        path.append(child)
+    for place in range(1, len(numbers)):  # a parent comes before its children
+        if parents[place] == numbers[path[-1]] and guesses[place] == draws[path[-1]]:
+            path.append(place)
+    return ints(path)
 
 
 def record(sequence: Sequence, query: Query, rows: IntArray, accepted: int) -> None:
