@@ -60,7 +60,7 @@ class DraftTree:
 
     @property
     def is_chain(self) -> bool:
-        return self.parent.tolist() == list(range(-1, len(self) - 1))
+        return bool(self.parent.tolist() == list(range(-1, len(self) - 1)))
 
     @property
     def depth(self) -> IntArray:
