@@ -42,9 +42,11 @@ METHODS: Mapping[str, type[DecodingMethod]] = {
 
 
 def default_method(traits: ModelTraits) -> str:
-    """What decodes a model of these traits if nobody says otherwise: the plainest method that can run it."""
-    plain = (Autoregressive, BlockDiffusion, Diffusion)
-    return next((cls.name for cls in plain if cls().refusal(traits) is None), Autoregressive.name)
+    """What decodes a model of these traits if nobody says otherwise: of a causal model `auto`, which drafts only where
+    that pays and never changes the text; else the plainest method that can run it.
+    """
+    usual = (Auto, BlockDiffusion, Diffusion)
+    return next((cls.name for cls in usual if cls().refusal(traits) is None), Autoregressive.name)
 
 
 def make_method(spec: "str | DecodingMethod | type[DecodingMethod]") -> DecodingMethod:
