@@ -2,6 +2,10 @@
 
     python benchmarks/speculation.py PROMPTS.jsonl... --methods auto ngram --temperatures 0 0.7 --out results
     python benchmarks/speculation.py PROMPTS.jsonl... --batches 1 2 4 8 16 32 --out results
+    python benchmarks/speculation.py PROMPTS.jsonl... --lengths 1 2 3 5 8 --temperatures 0 0.7 1 --limit 2 --out results
+
+The third asks how long drafts should be: n-gram drafts of each length, at every temperature, by kind of prompt, beside
+the method that decides it at every step (five minutes on two cores, for seven kinds of prompts).
 
 A line of a prompt file has `prompt` or `turns` (the first is used), and maybe `category`, by which results are told
 apart; files without one go by their names. Each prompt is decoded by plain decoding and by every method in turn, in an
@@ -81,6 +85,11 @@ def prompts_of(paths: Iterable[Path], llm: LLM, limit: int | None, longest: int)
     return chosen
 
 
+def of_length(length: int) -> str:
+    """The method whose drafts all have that length, where the text has a match at all."""
+    return f"ngram:depth={length}"
+
+
 def loops(tokens: Sequence[int]) -> bool:
     """Whether an 8-gram occurs three times or more."""
     grams = Counter(tuple(tokens[place : place + 8]) for place in range(len(tokens) - 7))
@@ -124,7 +133,8 @@ def timed(llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams],
 def run(llm: LLM, prompts: Sequence[Prompt], options: argparse.Namespace, batch: int) -> list[Record]:
     """All passes over all prompts, `batch` at a time."""
     records: list[Record] = []
-    names = [PLAIN, *(name for name in options.methods if name != PLAIN)]
+    fixed = map(of_length, options.lengths if batch == 1 else ())
+    names = list(dict.fromkeys([PLAIN, *options.methods, *fixed]))
     groups = [list(prompts[start : start + batch]) for start in range(0, len(prompts) - batch + 1, batch)]
     for number in range(options.passes):
         for temperature in options.temperatures:
@@ -217,6 +227,49 @@ def table(records: Sequence[Record], options: argparse.Namespace) -> dict[str, d
     return bars
 
 
+def by_length(records: Sequence[Record], options: argparse.Namespace) -> None:
+    """Prints what drafts of each length gain and how many of their tokens are accepted; draws both."""
+    methods = [*map(of_length, options.lengths), *(name for name in options.methods if name != PLAIN)]
+    heads = [*(f"{length} drafted" for length in options.lengths), *methods[len(options.lengths) :]]
+    print(f"\n| T | task | {' | '.join(heads)} | accepted by position |\n|{'---|' * (len(heads) + 3)}")
+    gains: defaultdict[str, list[tuple[float, charts.Interval]]] = defaultdict(list)
+    shares: dict[str, list[tuple[float, charts.Interval]]] = {}
+    tasks = [*dict.fromkeys(record.task for record in records), "overall"]
+    for temperature in options.temperatures:
+        for task in tasks:
+            mine = [r for r in records if r.temperature == temperature and task in (r.task, "overall")]
+            cells = []
+            for place, method in enumerate(methods):
+                theirs = [r for r in mine if r.method == method]
+                value = gain(mine, method, "decode")
+                if value is None:
+                    continue
+                per_forward = sum(r.tokens for r in theirs) / sum(r.streams for r in theirs)
+                cells.append(f"{value[0]:.2f}x ({per_forward:.2f} tok)")
+                if place < len(options.lengths):
+                    if task == "overall":
+                        gains[f"T={temperature:g}"].append((options.lengths[place], value))
+                    elif temperature == options.temperatures[0]:
+                        gains[f"{task}, T={temperature:g}"].append((options.lengths[place], value))
+                elif task == "overall":
+                    gains[f"{method}, T={temperature:g}"] = [(length, value) for length in options.lengths]
+            accepted = acceptance([r for r in mine if r.method == of_length(max(options.lengths))])
+            shares[f"{task}, T={temperature:g}"] = [
+                (position, (share, share, share)) for position, share in enumerate(accepted, start=1)
+            ]
+            percent = " ".join(f"{100 * share:.0f}" for share in accepted)
+            print(f"| {temperature:g} | {task} | {' | '.join(cells)} | {percent} |")
+    kinds = {name: points for name, points in gains.items() if name.rpartition(",")[0] in tasks}
+    whole = {name: points for name, points in gains.items() if name not in kinds}
+    overall = {name: points for name, points in shares.items() if name.startswith("overall")}
+    for file, title, unit, series in (
+        ("gain-by-length", "Speed over plain decoding by tokens drafted", "times, 90 % interval", whole),
+        ("gain-by-length-and-kind", "The same by kind of prompt", "times, 90 % interval", kinds),
+        ("acceptance-by-position", "Accepted where reached, by position in the draft", "share", overall),
+    ):
+        (options.out / f"{file}.svg").write_text(charts.lines(title, unit, series))
+
+
 def predicted(llm: LLM, batch: int, shares: Sequence[float], context: int) -> float:
     """The gain that the cost model expects at a batch size, from acceptance by position at batch 1."""
     prices = PriceList(llm.cost_model, [QueryShape(1, context)] * batch)
@@ -237,6 +290,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["auto"])
     parser.add_argument("--temperatures", nargs="+", type=float, default=[0.0, 0.7])
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
+    parser.add_argument("--lengths", nargs="*", type=int, default=[], help="of drafts, to compare one by one")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--limit", type=int, help="prompts of each task")
     parser.add_argument("--longest", type=int, default=1536, help="tokens of a prompt; the end is kept")
@@ -248,7 +302,7 @@ def main() -> None:
     llm = LLM(options.model, executor=options.executor, threads=options.threads, prefix_caching=False)
     prompts = prompts_of(options.prompts, llm, options.limit, options.longest)
     warm = SamplingParams(max_tokens=16, temperature=0)
-    for name in [PLAIN, *options.methods]:  # compilation is not what is measured
+    for name in [PLAIN, *options.methods, *map(of_length, options.lengths)]:  # compilation is not what is measured
         llm.generate([prompts[0].ids], warm, method=name)
 
     curves: defaultdict[str, list[tuple[float, charts.Interval]]] = defaultdict(list)
@@ -264,6 +318,8 @@ def main() -> None:
                 record.task = "mixed" if batch > 1 else record.task
                 print(json.dumps(asdict(record)), file=file)
             bars = table(records, options)
+            if options.lengths and batch == 1:
+                by_length(records, options)
             chart = charts.bars(f"{batch} at once: speed over plain decoding", "times, 90 % interval", bars)
             (options.out / f"gain-batch-{batch}.svg").write_text(chart)
             for temperature in options.temperatures:

@@ -14,7 +14,9 @@ def llm():
 
 @pytest.fixture(scope="module")
 def output(llm):
-    return llm.chat([{"role": "user", "content": "What is a memory wall?"}], SamplingParams(seed=0, max_tokens=12), method="ar")[0]
+    return llm.chat(
+        [{"role": "user", "content": "What is a memory wall?"}], SamplingParams(seed=0, max_tokens=12), method="ar"
+    )[0]
 
 
 def test_bytes_are_those_of_the_tensors_held_plus_keys_and_values(llm, output):

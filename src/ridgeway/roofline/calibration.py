@@ -51,6 +51,11 @@ class Calibration:
         high = trust * high + (1 - trust) * self._prior_high
         return exp(middle + low), exp(middle), exp(middle + high)
 
+    def own(self, bound: str, rows: int) -> float | None:
+        """The median ratio of steps of that very kind, nothing lent by others; None if fewer than two were seen."""
+        logs = self._ratios.get((bound, _size_class(rows)), ())
+        return exp(_quantile(sorted(logs), 0.5)) if len(logs) > 1 else None
+
     def observations(self, bound: str, rows: int) -> int:
         """How many steps of that very kind were observed, of those that are kept."""
         return len(self._ratios.get((bound, _size_class(rows)), ()))

@@ -260,6 +260,11 @@ class CostModel:
         seconds, floor = self._uncorrected(cost), self.floor(cost)
         return Estimate(*(max(floor, seconds * factor) for factor in (middle, low, high)))
 
+    def observed(self, cost: Cost) -> float | None:
+        """Seconds of such streams as told by those of that very kind that were observed; None if hardly any was."""
+        factor = self.calibration.own(self.bound(cost), self._rows_per_stream(cost))
+        return None if factor is None else max(self.floor(cost), factor * self._uncorrected(cost))
+
     def bound(self, cost: Cost) -> Bound:
         """What takes longest at the machine's ceilings: memory, arithmetic, or the overhead of a step."""
         times: dict[Bound, float] = {

@@ -2,6 +2,11 @@
 
 It is asked at every step, so it has to be quick: the estimates come from the cost model, are listed once for a batch of
 a kind, and renewed now and then, as the cost model learns from every step and sequences grow.
+
+How many rows are nearly free is what decides, and that no ceiling tells: it depends on the tiles of a kernel. So what
+was observed of steps with some number of rows counts for those between as well. Where nothing was observed yet, each
+row is taken to add what its products take at least, even if they might hide behind the reading of weights: who knows
+nothing begins with short drafts.
 """
 
 from collections.abc import Sequence
@@ -10,7 +15,8 @@ from dataclasses import replace
 from ridgeway.roofline.cost import Cost, CostModel
 from ridgeway.roofline.shape import QueryShape
 
-_RENEW = 16  # uses of a list
+_RENEW = 16  # uses of a list at most; while little was observed, fewer
+_AHEAD = 8  # rows: how far a number of rows that was observed is looked for
 _CONTEXT = 64  # cached tokens by which a batch's mean context may grow before its list is another one
 _LISTS = 64
 _WEIGHT = 0.1  # of the newest step in the mean of the host's time
@@ -28,15 +34,29 @@ class PriceList:
         narrow = cost_model.count([typical])
         # One row more: what it adds to traffic and products, but no weights, and no stream.
         self._row = [more - less for more, less in zip(_numbers(wider), _numbers(narrow), strict=True)]
-        self._seconds: list[float] = []
+        self._products = cost_model.compute_seconds(Cost(*self._row))
+        self._seconds = [cost_model.estimate(self._base).seconds]
 
     def __getitem__(self, rows: int) -> float:
         while len(self._seconds) <= rows:
-            added = len(self._seconds)
-            cost = Cost(*(base + added * row for base, row in zip(_numbers(self._base), self._row, strict=True)))
-            seconds = self._cost_model.estimate(cost).seconds
-            self._seconds.append(max(seconds, self._seconds[-1] if added else 0.0))
+            self._extend()
         return self._seconds[rows]
+
+    def _extend(self) -> None:
+        """Price some rows more: linear up to the next number of rows that was observed, else as estimated."""
+        known, last = len(self._seconds), self._seconds[-1]
+        for more in range(1, _AHEAD + 1):
+            seconds = self._cost_model.observed(self._cost(known - 1 + more))
+            if seconds is not None:
+                slope = max(0.0, seconds - last) / more
+                self._seconds += [last + row * slope for row in range(1, more + 1)]
+                return
+        for added in range(known, known + _AHEAD):
+            seconds = self._cost_model.estimate(self._cost(added)).seconds
+            self._seconds.append(max(seconds, self._seconds[-1] + self._products))
+
+    def _cost(self, added: int) -> Cost:
+        return Cost(*(base + added * row for base, row in zip(_numbers(self._base), self._row, strict=True)))
 
 
 class Prices:
@@ -45,6 +65,7 @@ class Prices:
     def __init__(self, cost_model: CostModel) -> None:
         self.cost_model = cost_model
         self.host = 0.0
+        self._steps = 0
         self._lists: dict[tuple[int, int, int], PriceList] = {}
 
     def of(self, shapes: Sequence[QueryShape]) -> PriceList:
@@ -52,7 +73,7 @@ class Prices:
         mean = sum(shape.cached for shape in shapes) // len(shapes)
         key = (len(shapes), sum(shape.rows for shape in shapes), mean // _CONTEXT)
         found = self._lists.get(key)
-        if found is None or found.uses >= _RENEW:
+        if found is None or found.uses >= min(_RENEW, 1 + self._steps // 8):
             if len(self._lists) >= _LISTS:
                 self._lists.clear()
             found = self._lists[key] = PriceList(self.cost_model, shapes)
@@ -61,6 +82,7 @@ class Prices:
 
     def observe_host(self, seconds: float) -> None:
         """Learn from a step that spent `seconds` outside its weight streams."""
+        self._steps += 1
         weight = _WEIGHT if self.host else 1.0
         self.host += weight * (seconds - self.host)
 

@@ -1,0 +1,95 @@
+"""What rows more in a step are taken to cost, before anything was observed and after."""
+
+import numpy as np
+import pytest
+
+from ridgeway.models.config import ModelConfig
+from ridgeway.roofline.cost import CostModel, QueryShape
+from ridgeway.roofline.machine import BandwidthPoint, Machine, Peak
+from ridgeway.roofline.prices import PriceList, Prices
+
+CONFIG = ModelConfig(
+    architecture="llama",
+    hidden=64,
+    layers=2,
+    heads=4,
+    kv_heads=4,
+    head_dim=16,
+    intermediate=128,
+    vocab_size=100,
+    max_positions=512,
+    rms_eps=1e-5,
+    rope_theta=1e4,
+    tied_head=True,
+)
+MACHINE = Machine(  # reading a stream takes a hundred times as long as the products of a row
+    name="memory-bound",
+    source="measured",
+    bandwidths=(BandwidthPoint(1000, 1, 1e8, 1e8),),
+    peaks={"fp32": Peak(5e9, 5e9)},
+    step_overhead=0.0,
+    layer_overhead=0.0,
+    memory_bytes=1 << 30,
+    usable_bytes=1 << 30,
+)
+
+
+def fresh():
+    held = {name: 4 * int(np.prod(shape)) for name, shape in CONFIG.tensor_shapes().items()}
+    return CostModel(CONFIG, held, 4, 4, "fp32", MACHINE)
+
+
+def observe(model, rows, times, steps=4):
+    """Steps of so many rows that take `times` what one row is expected to."""
+    one = fresh().estimate(fresh().count([QueryShape(1, 32)])).seconds
+    for _ in range(steps):
+        model.observe(model.count([QueryShape(rows, 32, reads=rows)]), times * one)
+
+
+def relative(model):
+    prices = PriceList(model, [QueryShape(1, 32)])
+    return [prices[added] / prices[0] for added in range(12)]
+
+
+def test_before_anything_is_observed_every_row_costs_its_products():
+    model = fresh()
+    prices = PriceList(model, [QueryShape(1, 32)])
+    row = model.compute_seconds(model.count([QueryShape(1, 32)]))
+    for added in range(12):
+        assert prices[added + 1] - prices[added] >= 0.9 * row
+
+
+def test_what_was_observed_of_some_rows_counts_for_fewer_rows_too():
+    model = fresh()
+    observe(model, 1, 1.0)
+    observe(model, 8, 2.4)
+    prices = relative(model)
+    assert prices[7] == pytest.approx(2.4, rel=0.05)
+    assert prices[4] == pytest.approx(1.8, rel=0.05)
+    assert prices[9] > prices[7]
+
+
+def test_a_step_at_which_rows_become_dear_is_seen():
+    model = fresh()
+    for rows, times in ((1, 1.0), (4, 1.06), (5, 1.6)):
+        observe(model, rows, times)
+    prices = relative(model)
+    assert prices[3] == pytest.approx(1.06, rel=0.03)
+    assert prices[4] == pytest.approx(1.6, rel=0.03)
+
+
+def test_more_rows_never_cost_less():
+    model = fresh()
+    for rows, times in ((1, 1.0), (2, 1.5), (3, 0.9), (6, 1.2)):
+        observe(model, rows, times)
+    prices = relative(model)
+    assert prices == sorted(prices)
+
+
+def test_at_first_prices_are_renewed_at_every_step():
+    model = fresh()
+    prices = Prices(model)
+    before = prices.of([QueryShape(1, 32)])[3]
+    observe(model, 4, 3.0)
+    prices.observe_host(0.001)
+    assert prices.of([QueryShape(1, 32)])[3] > 2 * before
