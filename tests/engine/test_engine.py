@@ -13,9 +13,9 @@ GREEDY = SamplingParams(temperature=0, max_tokens=8)
 
 def test_a_second_request_with_the_same_prefix_skips_its_prefill():
     llm = toy_llm()
-    first = llm.generate(LONG, GREEDY)[0]
+    first = llm.generate(LONG, GREEDY, method="ar")[0]
     rows = llm.steps[0].rows
-    again = llm.generate(LONG, GREEDY)[0]
+    again = llm.generate(LONG, GREEDY, method="ar")[0]
     assert (first.num_cached_tokens, rows) == (0, 100)
     assert (again.num_cached_tokens, llm.steps[0].rows) == (96, 4)
     assert again.outputs[0].token_ids == first.outputs[0].token_ids
@@ -124,7 +124,7 @@ def test_a_fault_in_a_weight_stream_ends_only_the_request_that_causes_it():
         return forward(batch)
 
     llm.executor.forward = broken
-    fine, faulty = llm.generate([[1, 2, 3, 4], [4, 5, 6]], GREEDY)
+    fine, faulty = llm.generate([[1, 2, 3, 4], [4, 5, 6]], GREEDY, method="ar")
     assert fine.error is None
     assert "three rows" in faulty.error
 

@@ -117,7 +117,7 @@ def test_a_failed_weight_stream_is_not_judged_and_raises_no_ceiling():
 
     llm.executor.forward = broken
     before = llm.machine.memory_bandwidth
-    fine, faulty = llm.generate([[1, 2, 3, 4], [4, 5, 6]], PARAMS)
+    fine, faulty = llm.generate([[1, 2, 3, 4], [4, 5, 6]], PARAMS, method="ar")
     assert (fine.error, faulty.outputs[0].finish_reason) == (None, "error")
     assert llm.machine.memory_bandwidth == before
     assert [step.requests for step in llm.steps] == [1] * 10

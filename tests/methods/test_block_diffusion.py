@@ -265,7 +265,7 @@ def test_a_block_size_that_the_model_was_not_trained_with_runs_with_a_warning():
 
 
 def test_the_default_method_is_one_that_the_model_can_run():
-    for model, name in ((BLOCK, "block-diffusion"), (model_of("bidirectional"), "diffusion"), (None, "ar")):
+    for model, name in ((BLOCK, "block-diffusion"), (model_of("bidirectional"), "diffusion"), (None, "auto")):
         assert toy_llm(model).method().name == name
     assert toy_llm(model_of("block", shift=IN_PLACE)).generate([5, 6], GREEDY)[0].error is None
 

@@ -4,7 +4,7 @@ import pytest
 
 from ridgeway.core.errors import MethodError
 from ridgeway.methods.autoregressive import Autoregressive
-from ridgeway.methods.registry import make_method, options_of
+from ridgeway.methods.registry import default_method, make_method, options_of
 from ridgeway.testing import check_lossless, toy_llm
 
 MINE = Path(__file__).parent.parent.parent / "examples" / "my_method.py"
@@ -14,6 +14,12 @@ def test_a_method_is_a_name_an_object_or_a_class():
     one = Autoregressive()
     assert make_method(one) is one
     assert make_method("ar") == make_method(Autoregressive) == one
+
+
+def test_a_causal_model_is_decoded_by_auto_unless_told_otherwise():
+    llm = toy_llm()
+    assert default_method(llm.traits) == "auto"
+    assert llm.method() is llm.method("auto")  # what it learned serves both
 
 
 def test_a_method_of_ones_own_is_named_by_file_and_class_and_takes_options():
@@ -31,7 +37,7 @@ def test_the_example_is_about_forty_lines_and_lossless():
 def test_the_example_saves_weight_streams_on_text_that_repeats():
     llm = toy_llm()
     output = llm.generate([[1, 2, 3, 4] * 6], method=f"{MINE}:Echo")[0]
-    plain = llm.generate([[1, 2, 3, 4] * 6])[0]
+    plain = llm.generate([[1, 2, 3, 4] * 6], method="ar")[0]
     assert output.metrics.weight_streams <= plain.metrics.weight_streams
 
 
