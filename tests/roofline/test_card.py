@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from ridgeway.core.errors import MachineError
+from ridgeway.core.outputs import RevealCounts
 from ridgeway.models.config import ModelConfig
-from ridgeway.roofline.advice import advice
+from ridgeway.roofline.advice import EIGHT_BILLION, advice
 from ridgeway.roofline.card import Card
 from ridgeway.roofline.cost import CostModel, QueryShape
 from ridgeway.roofline.hardware import machine
@@ -225,3 +226,29 @@ def test_the_plot_has_the_roof_and_every_point_under_it() -> None:
 def test_the_plot_of_an_arithmetic_the_machine_lacks_is_refused() -> None:
     with pytest.raises(MachineError, match="bf16"):
         roofline_svg(MACHINE, "bf16", [])
+
+
+def test_more_requests_help_a_denoiser_only_left_of_the_ridge() -> None:
+    """Its steps have the rows of a canvas: with many of them, arithmetic is what takes the time."""
+    cost_model = CostModel.predicted(EIGHT_BILLION, "BF16", machine("h100"))
+    report = replace(run(model()), prompt_tokens=8, kv_pool_fraction=0.0)
+
+    def of_more_requests(rows: int) -> float:
+        counts = RevealCounts(streams=10, rows=10 * rows, masked=10 * rows, revealed=10)
+        found = advice(replace(report, reveals=counts), cost_model)
+        return next((item.gain for item in found if "requests at once" in item.text), 1.0)
+
+    assert of_more_requests(4) > 6
+    assert of_more_requests(64) < of_more_requests(16) < of_more_requests(4)
+    assert of_more_requests(2048) == 1.0  # not said
+
+
+def test_a_model_that_only_denoises_is_compared_with_a_causal_one_of_its_size() -> None:
+    cost_model = model()
+    run(cost_model)
+    denoised = replace(
+        run(cost_model, committed=2, method="diffusion"), reveals=RevealCounts(streams=1), lossless=False
+    )
+    assert "plain (ar)" in card(denoised, cost_model)
+    cost_model.config = replace(cost_model.config, attention="bidirectional")
+    assert "ar, if it could" in card(denoised, cost_model)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
+from ridgeway.core.visibility import BIDIRECTIONAL
 from ridgeway.models.config import ModelConfig
 from ridgeway.roofline.cost import Cost, CostModel, Estimate
 from ridgeway.roofline.hardware import machine
@@ -39,7 +40,8 @@ EIGHT_BILLION = ModelConfig(
 class Plain:
     """Plain autoregressive decoding of as many requests at the run's mean length: a row of each, read.
 
-    arithmetic, memory: tokens per second if nothing else took time; memory is the wall. estimate: of a step.
+    arithmetic, memory: tokens per second if nothing else took time; memory is the wall. estimate: of a step. With more
+    than one row for each request it is a denoising step, and the rates are of steps of a request.
     """
 
     requests: int
@@ -49,8 +51,9 @@ class Plain:
     estimate: Estimate
 
     @classmethod
-    def of(cls, cost_model: CostModel, requests: int, context: int) -> "Plain":
-        cost = cost_model.count([QueryShape(1, cached=context)] * requests)
+    def of(cls, cost_model: CostModel, requests: int, context: int, rows: int = 1) -> "Plain":
+        step = QueryShape(1, cached=context) if rows == 1 else QueryShape(rows, context, rows, BIDIRECTIONAL)
+        cost = cost_model.count([step] * requests)
         return cls(
             requests=requests,
             cost=cost,
@@ -81,24 +84,37 @@ def mean_context(report: RunReport) -> int:
     return (report.prompt_tokens + report.tokens // 2) // report.main.requests
 
 
+def _mean_step(report: RunReport) -> tuple[int, int]:
+    """Cached tokens of a sequence, and rows that a step computes for it: one, unless positions are denoised.
+
+    A canvas as long as the text is the whole text, which sees no cache.
+    """
+    context, counts = mean_context(report), report.reveals
+    if counts is None or not counts.streams:
+        return context, 1
+    rows = max(1, round(counts.rows / counts.streams))
+    return (context, rows) if rows < context else (0, rows)
+
+
 def advice(report: RunReport, cost_model: CostModel, packed_bytes: Mapping[str, int] | None = None) -> list[Advice]:
     """What would help, most helpful first; may be empty.
 
     packed_bytes: bytes of each tensor as the model's file packs it, if the executor may hold it otherwise.
     """
-    requests, context = report.main.requests, mean_context(report)
-    now = Plain.of(cost_model, requests, context)
+    requests = report.main.requests
+    context, rows = _mean_step(report)
+    now = Plain.of(cost_model, requests, context, rows)
     found = []
     more = requests * _MORE_REQUESTS
     if report.kv_pool_fraction * _MORE_REQUESTS <= 1:
-        gain = _gain(f"{more} requests at once", now, Plain.of(cost_model, more, context))
+        gain = _gain(f"{more} requests at once", now, Plain.of(cost_model, more, context, rows))
         # More rows never make a step shorter, so the gain stays below the number of requests.
         found.append(replace(gain, gain=min(gain.gain, _MORE_REQUESTS), high=min(gain.high, _MORE_REQUESTS)))
     packed = None if packed_bytes is None else cost_model.holding(packed_bytes)
     if packed is not None and packed.weight_bytes < cost_model.weight_bytes:
         # That is another executor, of which nothing was observed: both are judged alike, by what executors reach.
-        now = Plain.of(cost_model.holding(cost_model.held_bytes), requests, context)
-        then = Plain.of(packed, requests, context)
+        now = Plain.of(cost_model.holding(cost_model.held_bytes), requests, context, rows)
+        then = Plain.of(packed, requests, context, rows)
         sizes = f"{then.cost.weight_bytes / 1e6:,.0f} MB instead of {now.cost.weight_bytes / 1e6:,.0f} MB"
         found.append(_gain(f"an executor that keeps the weights packed ({sizes})", now, then))
     worth = [item for item in found if item.gain >= _WORTH_SAYING]

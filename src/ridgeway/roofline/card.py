@@ -79,13 +79,23 @@ class Card:
         same = "same tokens" if report.lossless else "its own tokens"
         return [
             *bars,
-            Bar("plain (ar)", middle, f"predicted {_interval(low, high)}", "dim"),
+            Bar(
+                "ar, if it could" if self._cannot_be_plain else "plain (ar)",
+                middle,
+                f"predicted {_interval(low, high)}",
+                "dim",
+            ),
             Bar("this run", rate, f"{rate / middle:.2f}x, {same}; {share}", "green"),
         ]
 
     @property
     def _is_plain(self) -> bool:
         return self.report.method.partition(":")[0] == "ar"
+
+    @property
+    def _cannot_be_plain(self) -> bool:
+        """Whether the model only denoises: plain decoding is then that of a causal model of its size."""
+        return self.report.reveals is not None and not self.cost_model.config.traits.autoregressive
 
     @property
     def _plain(self) -> Plain:
