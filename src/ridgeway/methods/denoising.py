@@ -15,92 +15,31 @@ end token ends the answer in the very step that settles it.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, IntArray, ints
+from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, ints
 from ridgeway.core.errors import RequestError
-from ridgeway.core.method import DecodingMethod, DraftTree, Rows
+from ridgeway.core.method import DraftTree, Rows
 from ridgeway.core.outputs import RevealCounts
 from ridgeway.core.query import NOTHING, Answer, Commit, Measure, Query, Readout, Reveal, Span
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import Attention, ModelTraits
 from ridgeway.core.visibility import BIDIRECTIONAL, Causal, Tree, Visibility
 from ridgeway.methods.canvas import Canvas
-from ridgeway.methods.reveal import AtLeast, AtMost, Remask, RevealRule, make_rule
-from ridgeway.methods.reveal_schedule import SCHEDULES, ExpectedCount, Schedule
+from ridgeway.methods.reveal import Remask
+from ridgeway.methods.reveal_options import RevealOptions, of_the_drawn
+from ridgeway.methods.reveal_schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Denoising(DecodingMethod):
-    """What all methods share that denoise.
-
-    steps: weight streams that the schedule has; None: as many as there are tokens. sampler: how many positions a step
-    reveals, a name of `reveal_schedule.SCHEDULES`. reveal: which ones: a ranking (confidence, margin, entropy, random,
-    left-to-right) or an adaptive rule (threshold, factor, entropy-bounded, longest-prefix), or a `RevealRule`; `auto`:
-    threshold, or what suits `steps` and `sampler` if they are given. threshold, factor, bound: of the adaptive rules.
-    pace: of an adaptive rule with `steps`: whether the schedule's count is the `floor` (so that the steps are enough)
-    or the `ceiling` of what a step reveals. remask: confidence below which a revealed token is decided once more.
-    measured: whether confidence, margin and entropy are the `model`'s own, or of what tokens were `drawn` from, after
-    temperature and truncation (SDAR, Dream). end_time: of the `expected` sampler. mask_id: the mask token, for a
-    model that does not state it.
-    """
+class Denoising(RevealOptions):
+    """What all methods share that denoise."""
 
     lossless = False
     attention: ClassVar[Attention]  # what a model has to be trained for; `causal-block` always does
-
-    steps: int | None = None
-    sampler: str = "fixed"
-    reveal: str | RevealRule = "auto"
-    threshold: float = 0.9
-    factor: float = 1.0
-    bound: float = 0.35
-    pace: str = "floor"
-    remask: float = 0.0
-    measured: str = "model"
-    end_time: float = 1e-3
-    mask_id: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps={self.steps}: a step reveals at least one token, so at least 1 is needed")
-        if self.sampler not in SCHEDULES:
-            raise ValueError(f"sampler={self.sampler!r}: expected one of {', '.join(SCHEDULES)}")
-        if self.sampler == "first-hitting" and self.steps is not None:
-            raise ValueError("sampler=first-hitting reveals one token a step: it takes no steps")
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold={self.threshold}: expected a probability above 0")
-        if self.factor <= 0 or self.bound < 0:
-            raise ValueError("factor is above 0, bound (in nats) at least 0")
-        if self.pace not in ("floor", "ceiling"):
-            raise ValueError(f"pace={self.pace!r}: expected floor or ceiling")
-        if not 0 <= self.remask <= 1:
-            raise ValueError(f"remask={self.remask}: expected a probability")
-        if self.measured not in ("model", "drawn"):
-            raise ValueError(f"measured={self.measured!r}: expected model or drawn")
-        if not 0 < self.end_time < 1:
-            raise ValueError(f"end_time={self.end_time}: expected a time between 0 and 1")
-        self.rule  # noqa: B018  (an unknown name is refused here)
-
-    @cached_property
-    def rule(self) -> RevealRule:
-        """What `reveal` names, within the bounds that `steps` and `pace` set."""
-        name = self.reveal
-        if name == "auto" and self.sampler in ("ancestral", "first-hitting"):
-            name = "random"
-        elif name == "auto":
-            name = "threshold" if self.steps is None and self.sampler == "fixed" else "confidence"
-        rule = name if isinstance(name, RevealRule) else make_rule(name, self.threshold, self.factor, self.bound)
-        if not rule.adaptive or not self._scheduled:
-            return rule
-        return AtMost(rule) if self.pace == "ceiling" else AtLeast(rule)
-
-    @property
-    def _scheduled(self) -> bool:
-        return self.steps is not None or self.sampler != "fixed"
 
     @property
     def approximate(self) -> str | None:
@@ -217,7 +156,7 @@ class Denoising(DecodingMethod):
         if answer.distribution is not None:
             answer = of_the_drawn(answer, answer.distribution)
         region, positions, denoises = canvas.present, query.read.predicts, len(query) > len(keep)
-        chosen = canvas.choose(sequence, positions, answer, self.rule, self._schedule(canvas, region), self._capped)
+        chosen = canvas.choose(sequence, positions, answer, self.rule, self._schedule(canvas, region), self.capped)
         canvas.take(positions, answer, chosen, remember=sequence.params.logprobs is not None)
         canvas.step += denoises  # the commit of a block may give a token besides, but is no denoising step
         again = NO_INTS
@@ -309,29 +248,16 @@ class Denoising(DecodingMethod):
         measures: set[Measure] = set(self.rule.needs)
         if sequence.params.trace or self.remask:
             measures.add("confidence")
-        if self._measures_drawn(sequence) and measures:
+        if measures and self.measures_drawn(sequence.params):
             measures.add("distribution")
         rows = np.searchsorted(positions, reads - self._shift(sequence))
         return Readout.of(rows, reads, forbid=(canvas.mask,), measures=measures)
 
     # Tokens.
 
-    def _measures_drawn(self, sequence: Sequence) -> bool:
-        """At temperature 0 nothing is drawn, and the model's own distribution is what is left."""
-        return self.measured == "drawn" and sequence.params.temperature > 0
-
-    @property
-    def _capped(self) -> bool:
-        return self.rule.adaptive and self.pace == "ceiling"
-
     def _schedule(self, canvas: Canvas, region: int) -> Schedule | None:
-        """The schedule of a region; None: the rule decides alone."""
-        if self.rule.adaptive and not self._scheduled:
-            return None
         low, high = canvas.bounds(region)
-        if self.sampler == "expected":
-            return ExpectedCount(high - low, self.steps_of(canvas, region), self.end_time)
-        return SCHEDULES[self.sampler](high - low, self.steps_of(canvas, region))
+        return self.schedule(high - low, self.steps_of(canvas, region))
 
     def _settled(
         self, sequence: Sequence, canvas: Canvas, positions: IntArray
@@ -378,17 +304,3 @@ class Denoising(DecodingMethod):
             streams += left if left is not None else int(masked > 0)
             exact &= left is not None or masked == 0
         return streams, exact and not self.remask
-
-
-def of_the_drawn(answer: Answer, distribution: DoubleArray) -> Answer:
-    """The answer with confidence, margin and entropy of the distribution (n, vocabulary) that its tokens come from."""
-    confidence = np.take_along_axis(distribution, answer.tokens[:, None], axis=1)[:, 0]
-    best = -np.partition(-distribution, 1, axis=1)[:, :2]
-    logs = np.log(np.where(distribution > 0, distribution, 1.0))
-    return replace(
-        answer,
-        confidence=confidence,
-        margin=best[:, 0] - best[:, 1],
-        entropy=-(distribution * logs).sum(axis=1),
-        distribution=None,
-    )
