@@ -92,7 +92,7 @@ class Predictor:
         one = Work() if shape is None else self._phase([Stream(shape)], 1)
         decode, tokens, rows, passes, widest = Work(), 0.0, 0.0, 0.0, 1
         for part in method.rounds(workload, self._config):
-            decode += self._phase(part.streams, workload.concurrency).times(part.times)
+            decode += self._phase(part.streams, workload.concurrency, part.times)
             tokens += part.tokens * part.times
             passes += part.times * sum(stream.times for stream in part.streams if stream.is_whole)
             rows += part.times * sum(stream.times * stream.shape.rows for stream in part.streams)
@@ -137,14 +137,15 @@ class Predictor:
             f"for {capacity.largest_batch} requests of {workload.length:,} tokens"
         )
 
-    def _phase(self, streams: Iterable[Stream], requests: int) -> Work:
-        total = Work()
-        for stream in streams:
-            if not stream.times:
-                continue
-            # A cheaper stream is still a stream.
-            total += self._once(stream, requests).times(stream.times * stream.share, streams=stream.times)
-        return total
+    def _phase(self, streams: Iterable[Stream], requests: int, times: float = 1.0) -> Work:
+        """All these streams, so many times."""
+        # A cheaper stream is still a stream.
+        scaled = [
+            self._once(stream, requests).times(times * stream.times * stream.share, streams=times * stream.times)
+            for stream in streams
+            if stream.times
+        ]
+        return sum(scaled[1:], scaled[0]) if scaled else Work()
 
     def _once(self, stream: Stream, requests: int) -> Work:
         """One such stream of the whole model, or of its sublayers; kept, as tables ask for the same ones often."""

@@ -96,7 +96,7 @@ export class Passes {
 /** Tokens above, a bar for each pass over all weights below. */
 function strip(place, tokens, shared, said) {
   const wide = Math.max(260, place.clientWidth);
-  const width = wide > 620 ? (wide - 24) / 2 : wide;
+  const width = wide >= 604 ? Math.floor((wide - 24) / 2) : wide;
   const shown = Math.min(SHOWN, tokens);
   const pitch = width / shown;
   const root = svg("svg", { viewBox: `0 0 ${width} 118`, width, height: 118, role: "img", "aria-label": said });
