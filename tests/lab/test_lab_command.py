@@ -1,13 +1,19 @@
 """`ridgeway lab`: what it refuses before any work."""
 
+import re
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from ridgeway.cli import app
 from ridgeway.core.errors import RidgewayError
+from ridgeway.lab.catalog import Catalog, Subject
+from ridgeway.lab.server import make_app
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def refusal(line):
@@ -45,3 +51,18 @@ def test_a_port_that_is_taken_is_named():
 def test_without_the_extra_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert "pip install 'ridgeway[serve]'" in refusal("")
+
+
+def test_the_docs_name_options_and_endpoints_that_exist_and_pictures_that_are_small():
+    text = (DOCS / "lab.md").read_text()
+    pictures = re.findall(r"\]\((images/[^)]+)\)", text)
+    assert len(pictures) == 9
+    assert all((DOCS / name).stat().st_size < 150_000 for name in pictures)
+    asked = CliRunner().invoke(app, ["lab", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    lines = [line.partition("#")[0] for line in text.splitlines() if line.startswith("ridgeway lab")]
+    assert len(lines) == 4
+    for option in re.findall(r"(?<= )--?[a-z]+", " ".join(lines) + " `--models`, `--machines`, `--precisions`"):
+        assert option in asked, option
+    routes = {route.path for route in make_app(Catalog(), Subject("8b", "h100", "bf16")).routes}
+    for path in re.findall(r"(?:GET|POST) (/api/[a-z]+)", text):
+        assert any(route.startswith(path) for route in routes), path

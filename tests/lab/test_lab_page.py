@@ -318,6 +318,7 @@ def test_a_run_of_the_real_engine_streams_into_the_page_and_onto_the_map(browser
         assert page.locator("#roofline circle.dot:not(.hollow)").count() == 2
         assert page.inner_text("[data-command=roofline]") == "ridgeway roof smollm2-135m --plot roof.svg"
         assert page.locator("#batching circle.dot").count() == 1
+        assert page.locator("#passes circle.dot").count() == 2
         page.select_option("#machine", "h100")
         settle(page)
         assert page.input_value("#precision") == "bf16"

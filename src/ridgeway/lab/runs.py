@@ -196,7 +196,12 @@ def _points(report: RunReport, fresh: CostModel, asked: RunRequest, plain: float
     found = []
     batch = f", {asked.batch} at once" if asked.batch > 1 else ""
     decoded = report.decode_tokens_per_second
-    for name, phase, rate in (("prefill", report.prefill, None), (asked.method + batch, report.decode, decoded)):
+    prompt, answer = report.prompt_tokens // asked.batch, report.tokens // asked.batch
+    phases = (
+        ("prefill", report.prefill, prompt, None),
+        (asked.method + batch, report.decode, answer, decoded),
+    )
+    for name, phase, tokens, rate in phases:
         if phase.seconds > 0:
             named = {
                 "label": name,
@@ -205,6 +210,7 @@ def _points(report: RunReport, fresh: CostModel, asked: RunRequest, plain: float
                 "machine": report.machine,
                 "method": asked.method,
                 "batch": asked.batch,
+                "tokens": tokens,
                 "tokens_per_second": rate,
                 "gain": rate / plain if rate and plain else None,
             }

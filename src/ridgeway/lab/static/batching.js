@@ -41,7 +41,7 @@ export class Batching {
     readouts.set("contiguous_waste", percent(row.contiguous_waste), `${many(row.largest_contiguous)} fit, the longest context reserved for each`);
     this.stage.command.textContent = lab.command(state, { prompt: state.context - 256, output: 256, batch: state.batch });
     this.stage.tell(`${count(state.batch)} requests of ${count(state.context)} tokens: ${number(row.throughput_gain)} times the throughput, K/V take ${percent(row.kv_share)} of memory${fits ? "" : `, which ${doesNotFit(row)}`}.`);
-    this.#plot(state, table, row, lab.gains(state).filter((run) => run.method === "ar"));
+    this.#plot(state, table, row, lab.runsOf(state).filter((run) => run.gain && run.method === "ar"));
     this.#memory(row, lab);
     this.stage.tabulate(
       ["at once", "intensity", "throughput", "tok/s in all", "K/V of memory", "bound by", "fits"],

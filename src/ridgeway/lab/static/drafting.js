@@ -41,7 +41,7 @@ export class Drafting {
     this.stage.command.textContent = lab.command(state, { batch: state.at_once, method });
     this.stage.tell(`${number(row.tokens)} tokens per pass, ${number(row.speedup)} times as fast. Calibration: ${row.verdict}. Best length ${row.best_length || "none"}.`);
     this.#round(state, row);
-    this.#plot(state, table, row, lab.gains(state).filter((run) => run.batch === 1 && /depth=/.test(run.method)));
+    this.#plot(state, table, row, lab.runsOf(state).filter((run) => run.gain && run.batch === 1 && /depth=/.test(run.method)));
     this.#best(state, table);
     this.stage.tabulate(
       ["guessed", "tokens per pass", "speed-up", "at the floor", "calibration"],

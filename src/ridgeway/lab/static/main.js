@@ -162,9 +162,9 @@ class Lab {
     this.refresh();
   }
 
-  /** Runs of what is chosen, where it is chosen, that were compared with plain decoding. */
-  gains(state) {
-    return this.runs.filter((run) => run.gain && run.name === state.model && run.machine === this.roof.machine);
+  /** Runs of the model that is chosen, on the machine that is chosen. */
+  runsOf(state) {
+    return this.runs.filter((run) => run.name === state.model && run.machine === this.roof.machine);
   }
 
   /** What was run, on the map. */
@@ -218,6 +218,7 @@ class Lab {
     if (!runs(model)) return;
     const plain = { model, method: "ar", max_tokens: 48 };
     new Run(place("wall"), this, { title: "Run it here: SmolLM2 135M", asks: () => [plain] });
+    new Run(place("passes"), this, { title: "Run a long prompt here", asks: () => [{ ...plain, max_tokens: 24, prompt: LONG }] });
     new Run(place("batching"), this, { title: "Run 1 and 8 at once here", asks: () => [plain, { ...plain, batch: 8 }] });
     new Run(place("drafting"), this, {
       title: "Run it here, plain and with drafts",
@@ -248,6 +249,7 @@ class Lab {
   }
 }
 
+const LONG = "Which of these words is an animal? " + "A boat, a lamp, a table, a river, a letter, a window, a garden, a spoon. ".repeat(12) + "A horse.";
 const REPEATS = "Write a short poem in which every line begins with: The sea is wide";
 
 window.lab = new Lab(JSON.parse(document.getElementById("boot").textContent));

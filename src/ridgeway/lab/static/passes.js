@@ -84,6 +84,11 @@ export class Passes {
       explain(point, () => [`${name} of ${count(x)} tokens`, `${number(value)} FLOP/B`, ...lines]);
       made.root.append(point);
     }
+    for (const run of lab.runsOf(state).filter((one) => one.batch === 1 && one.tokens >= 16)) {
+      const dot = svg("circle", { cx: made.across(run.tokens), cy: made.down(run.intensity), r: 5, class: "dot" });
+      explain(dot, () => [`measured: ${run.label} of ${count(run.tokens)} tokens`, `${number(run.intensity)} FLOP/B, ${run.regime}-bound`]);
+      made.root.append(dot);
+    }
     made.root.append(
       svg("text", { x: made.box.right - 4, y: y - 6, "text-anchor": "end", class: "faint" }, `ridge ${number(ridge)}`),
       svg("text", { x: made.across(prefill.at(-2)[0]) - 8, y: made.down(prefill.at(-3)[1]) + 22, class: "strong compute", "text-anchor": "middle" }, "prompt"),
