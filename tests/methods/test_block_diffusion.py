@@ -111,13 +111,15 @@ def test_the_prompts_end_stands_in_the_first_block_and_is_never_written_over():
         assert [position for position, _ in first.revealed] == list(range(len(prompt), len(prompt) // 4 * 4 + 4))
 
 
-@pytest.mark.parametrize("fuse", ["yes", "no"])
-@pytest.mark.parametrize("prompt", PROMPTS[3:8])
-def test_an_end_token_with_no_mask_before_it_ends_the_answer_and_what_that_saves_is_counted(prompt, fuse):
-    method = f"block-diffusion:reveal=confidence,fuse={fuse}"
-    tokens = 40 - len(prompt)  # whole blocks, so that the schedule says how many streams there would have been
+@pytest.mark.parametrize("model", [BLOCK, model_of("block", NEXT), model_of("causal-block")])
+@pytest.mark.parametrize("rule", ["reveal=confidence", "reveal=confidence,fuse=no", "steps=2,subblock=3"])
+@pytest.mark.parametrize("prompt", PROMPTS[3:8:2])
+def test_an_end_token_with_no_mask_before_it_ends_the_answer_and_what_that_saves_is_counted(prompt, rule, model):
+    method = f"block-diffusion:{rule}"
+    # Whole blocks, so that the schedule says how many streams there would have been.
+    tokens = 40 - len(prompt) if model.config.attention == "block" else 40
     params = replace(GREEDY, temperature=1.0, seed=2, max_tokens=tokens, trace=True)
-    llm = toy_llm(BLOCK)
+    llm = toy_llm(model)
     whole = llm.generate(prompt, params, method=method)[0]
     answer = whole.outputs[0].token_ids
     end = answer[11]

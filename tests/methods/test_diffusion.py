@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from diffusion_models import MASK, NEXT, model_of
+from diffusion_models import IN_PLACE, MASK, NEXT, model_of
 
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.methods.registry import make_method
@@ -197,3 +198,21 @@ def test_a_run_is_reported_as_what_it_is():
     assert report.decode.cost.intensity > 10 * plain.report().decode.cost.intensity
     assert "of 24.0" not in str(llm.card())
     assert "3.0 of" in str(llm.card())
+
+
+@pytest.mark.filterwarnings("ignore:method 'diffusion'")
+@pytest.mark.parametrize("attention", ["bidirectional", "block", "causal-block"])
+@pytest.mark.parametrize("shift", [IN_PLACE, NEXT])
+def test_no_more_streams_are_said_to_be_saved_than_there_would_have_been(attention, shift):
+    llm = toy_llm(model_of(attention, shift))
+    names = ["diffusion:block=5,"] if attention != "block" else []
+    names += ["block-diffusion:"] if attention != "bidirectional" else []
+    rules = ["threshold=0.3", "steps=2", "steps=3,threshold=0.3,reveal=threshold", "sampler=ancestral", "remask=0.4"]
+    for length, rule, name in product((13, 16), rules, names):
+        params = replace(GREEDY, temperature=1.0, seed=length, max_tokens=length)
+        whole = llm.generate(PROMPTS[2], params, method=name + rule)[0]
+        end = whole.outputs[0].token_ids[7]
+        stopped = llm.generate(PROMPTS[2], replace(params, stop_token_ids=[end]), method=name + rule)[0]
+        counts, saved = stopped.outputs[0].reveals, whole.metrics.weight_streams - stopped.metrics.weight_streams
+        assert 0 <= counts.left <= saved, (name + rule, length)
+        assert counts.left == saved or not counts.exact, (name + rule, length)

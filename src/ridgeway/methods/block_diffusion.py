@@ -26,7 +26,7 @@ import numpy as np
 
 from ridgeway.core.arrays import ints
 from ridgeway.core.sequence import Sequence
-from ridgeway.core.traits import LogitShift, ModelTraits
+from ridgeway.core.traits import ModelTraits
 from ridgeway.core.visibility import CAUSAL, Block, Visibility
 from ridgeway.methods.canvas import Canvas
 from ridgeway.methods.denoising import Denoising
@@ -118,15 +118,17 @@ class BlockDiffusion(Denoising):
     def later(self, sequence: Sequence, canvas: Canvas) -> tuple[int, bool]:
         if sequence.params.max_tokens is None:
             return 0, False
-        traits, size = sequence.traits, self.size(sequence.traits)
+        size, shifted = self.size(sequence.traits), bool(self._shift(sequence))
+        in_blocks = isinstance(self.visibility(sequence.traits), Block)
+        each, exact = 0, True
+        for low in range(0, size, canvas.region):
+            high = min(low + canvas.region, size)
+            schedule = None if self.rule.adaptive else self.schedule(high - low, self.steps_of(canvas, 0))
+            # Where rows predict the next position, the first token of a block is had from the row before it.
+            left = None if schedule is None else schedule.left(0, high - low - (shifted and low == 0))
+            each += 1 if left is None else left
+            exact &= left is not None
+        separate = not self.fuse or (shifted and in_blocks)
         blocks, rest = divmod(max(0, sequence.max_committed - canvas.stop), size)
-        if self.rule.adaptive or self.sampler == "ancestral":
-            each = -(-size // canvas.region)
-        else:
-            regions = [(low, min(low + canvas.region, size)) for low in range(0, size, canvas.region)]
-            each = sum(min(self.steps_of(canvas, 0), high - low) for low, high in regions)
-        separate = not self.fuse or (
-            traits.logit_shift is LogitShift.NEXT and isinstance(self.visibility(traits), Block)
-        )
-        streams = (blocks + (rest > 0)) * (each + separate)
-        return streams, not rest and not (separate and self.fuse)
+        streams = blocks * (each + separate) + (rest > 0) * (1 + separate)
+        return streams, exact and not rest and (in_blocks or not shifted)

@@ -297,8 +297,9 @@ class Denoising(RevealOptions):
         streams, exact = self.later(sequence, canvas)
         for region in range(canvas.present, canvas.regions):
             low, high = canvas.bounds(region)
-            masked = int((canvas.tokens[low - canvas.start : high - canvas.start] == canvas.mask).sum())
-            schedule = None if self.rule.adaptive else self._schedule(canvas, region)
+            needed = max(low, min(high, sequence.max_committed))  # what lies behind need not be known
+            masked = int((canvas.tokens[low - canvas.start : needed - canvas.start] == canvas.mask).sum())
+            schedule = None if self.rule.adaptive or needed < high else self._schedule(canvas, region)
             step = canvas.step if region == canvas.present else 0
             left = None if schedule is None else schedule.left(step, masked)
             streams += left if left is not None else int(masked > 0)
