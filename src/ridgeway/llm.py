@@ -14,6 +14,7 @@ import numpy as np
 from ridgeway.cache.pages import PageTable
 from ridgeway.core.arrays import FloatArray, ints
 from ridgeway.core.errors import RequestError
+from ridgeway.core.executor import Executor
 from ridgeway.core.method import DecodingMethod
 from ridgeway.core.outputs import CompletionOutput, Delta, RequestOutput, RevealCounts
 from ridgeway.core.prompts import Prompt, as_prompts, expect_whole, is_whole, shortly, token_ids_of
@@ -36,6 +37,7 @@ from ridgeway.models.vocabulary import check_vocabulary
 from ridgeway.roofline.card import Card
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.hardware import machine as machine_named
+from ridgeway.roofline.learned import Learned
 from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.report import RunReport, StepReport
 from ridgeway.roofline.this_machine import remember, this_machine
@@ -75,7 +77,7 @@ class LLM:
     quant: the format into which weights in floats are quantized as they are loaded, `q8_0` or `q4_0`. kv_cache: `fp16`
     or `int8` keys and values; None: what suits the executor.
     slots: how many tokens' K/V fit; None: as many as a share of the free memory holds, 64 contexts at most.
-    machine: whose ceilings judge the runs; None: this one's, measured once and remembered.
+    machine: whose ceilings judge the runs; None: this one's, measured once and remembered, with what was learned on it.
     max_rows, max_sequences: of one weight stream. prefix_caching: reuse K/V of equal beginnings of prompts.
 
     After `generate`, `chat` or `stream`, `outputs` holds what came out and `steps` the report of every weight stream.
@@ -101,10 +103,12 @@ class LLM:
         self.model = model if isinstance(model, Model) else load_model(model, progress=progress)
         self.executor = make_executor(executor, self.model, threads, storage)
         self._quant = quant
+        self._remembers = machine is None
         if machine is None:
             machine = this_machine(progress=progress, contributions=measured_by(self.executor))
         self.machine = machine_named(machine) if isinstance(machine, str) else machine
-        self.cost_model = CostModel.of(self.model.config, self.executor, self.machine)
+        self._learned: list[Learned] = []
+        self.cost_model = self._cost_model(self.model, self.executor)
         if slots is None:
             slots = slots_that_fit(self.executor.slot_bytes, 64 * self.traits.max_positions)
         check_room(slots, self.executor.slot_bytes)
@@ -227,7 +231,7 @@ class LLM:
         check_vocabulary(self.model, model)
         self.draft_models[name] = model
         executor = make_executor(self.executor.name, model, self.executor.threads)
-        self.engine.add_draft_model(name, executor, CostModel.of(model.config, executor, self.machine))
+        self.engine.add_draft_model(name, executor, self._cost_model(model, executor))
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the model's chat template, ready for the assistant's answer."""
@@ -332,6 +336,16 @@ class LLM:
             if self.cost_model.machine != self.machine:  # a step beat its floor: the ceiling was too low
                 self.machine = self.cost_model.machine
                 remember(self.machine)
+            for learned in self._learned:
+                learned.save()
+
+    def _cost_model(self, model: Model, executor: Executor) -> CostModel:
+        """Of the model in that executor; on this machine with what was learned of it before."""
+        cost_model = CostModel.of(model.config, executor, self.machine)
+        learned = Learned.of(model, executor, cost_model) if self._remembers else None
+        if learned is not None:
+            self._learned.append(learned)
+        return cost_model
 
     def _step(self) -> None:
         """One engine step, its results handed to the calls that they belong to."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ridgeway.roofline.advice import EIGHT_BILLION
-from ridgeway.roofline.calibration import Calibration
+from ridgeway.roofline.calibration import Calibration, Kind
 from ridgeway.roofline.cost import CostModel, QueryShape
 from ridgeway.roofline.hardware import machine
 
@@ -83,9 +83,9 @@ def test_one_row_and_many_rows_are_calibrated_apart() -> None:
 def test_steps_not_seen_yet_borrow_from_the_nearest_kind_but_stay_unsure() -> None:
     calibration = Calibration()
     for _ in range(20):
-        calibration.observe("memory", 1, 1.5)
-        calibration.observe("memory", 16, 3.0)
-    low, middle, high = calibration.correction("memory", 2)
+        calibration.observe(Kind.of("memory", 1, 0.0), 1.5)
+        calibration.observe(Kind.of("memory", 16, 0.0), 3.0)
+    low, middle, high = calibration.correction(Kind.of("memory", 2, 0.0))
     assert middle == pytest.approx(1.5)
     assert high / low > 1.5
 
@@ -93,5 +93,32 @@ def test_steps_not_seen_yet_borrow_from_the_nearest_kind_but_stay_unsure() -> No
 def test_the_window_forgets_what_is_long_past() -> None:
     calibration = Calibration()
     for ratio in [5.0] * 100 + [1.2] * 100:
-        calibration.observe("memory", 1, ratio)
-    assert calibration.correction("memory", 1)[1] == pytest.approx(1.2)
+        calibration.observe(Kind.of("memory", 1, 0.0), ratio)
+    assert calibration.correction(Kind.of("memory", 1, 0.0))[1] == pytest.approx(1.2)
+
+
+def test_long_contexts_are_calibrated_apart() -> None:
+    model = fresh()
+    short, long = model.count([QueryShape(1, cached=16)]), model.count([QueryShape(1, cached=8000)])
+    before_short, before_long = model.estimate(short).seconds, model.estimate(long).seconds
+    for _ in range(10):
+        model.observe(short, 1.1 * before_short)
+        model.observe(long, 1.6 * before_long)
+    assert model.estimate(short).seconds == pytest.approx(1.1 * before_short)
+    assert model.estimate(long).seconds == pytest.approx(1.6 * before_long)
+
+
+def test_the_same_steps_bound_by_another_thing_are_nearer_than_others_bound_alike() -> None:
+    calibration = Calibration()
+    for _ in range(20):
+        calibration.observe(Kind.of("memory", 4, 0.0), 1.5)
+        calibration.observe(Kind.of("compute", 5, 0.0), 3.0)
+    assert calibration.correction(Kind.of("compute", 4, 0.0)).middle == pytest.approx(1.5)
+
+
+def test_a_correction_follows_what_it_was_borrowed_from() -> None:
+    calibration = Calibration()
+    for ratio in (1.5, 3.0):
+        for _ in range(40):
+            calibration.observe(Kind.of("memory", 1, 0.0), ratio)
+        assert calibration.correction(Kind.of("memory", 2, 0.0)).middle == pytest.approx(ratio)

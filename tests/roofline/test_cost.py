@@ -236,6 +236,30 @@ def test_a_step_that_beats_its_floor_is_reported_and_raises_the_ceiling_it_beat(
     assert model.observe(cost, seconds=8.0) is None
 
 
+def test_a_step_that_is_too_fast_to_be_true_raises_no_ceiling_and_teaches_nothing() -> None:
+    model = cost_model(TIED)
+    cost = Cost(weight_bytes=10_000, matrix_flops=100, streams=1, rows=1)
+    for _ in range(10):
+        model.observe(cost, seconds=12.0)
+    expected = model.estimate(cost)
+    for _ in range(10):  # a clock that jumps now and then
+        assert model.observe(cost, seconds=0.001) is None
+        assert model.observe(cost, seconds=12.0) is None
+    assert model.estimate(cost) == expected
+    assert model.machine == MACHINE
+
+
+def test_rates_that_are_reached_again_and_again_are_believed_however_high() -> None:
+    model = cost_model(TIED)
+    cost = Cost(weight_bytes=10_000, matrix_flops=100, streams=1, rows=1)
+    assert model.observe(cost, seconds=1.0) is None
+    assert model.observe(cost, seconds=1.1) is None
+    exceeded = model.observe(cost, seconds=0.9)
+    assert exceeded is not None
+    assert exceeded.by == pytest.approx(10 / 1.1)
+    assert model.raise_ceilings(exceeded).bandwidth(10_000) == pytest.approx(10_000 / 1.1)
+
+
 def test_the_textbook_wall_of_an_8b_model_on_an_h100() -> None:
     """3,350 GB/s over 16 GB, and 989 TFLOP/s over 16 GFLOP."""
     from ridgeway.roofline.advice import EIGHT_BILLION, elsewhere

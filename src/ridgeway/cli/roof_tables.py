@@ -12,6 +12,7 @@ from rich.table import Table
 from ridgeway.core.errors import RidgewayError
 from ridgeway.models.outline import Outline
 from ridgeway.roofline.advice import Plain
+from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.decoding import Autoregressive, Decoding, Speculative
 from ridgeway.roofline.experts import DEFAULT_SKEW
 from ridgeway.roofline.improvement import improvements
@@ -90,7 +91,7 @@ def _as_run(asked: Asked, machine: Machine) -> Predictor | None:
         return None
     from ridgeway.executors.registry import make_executor, measured_by
     from ridgeway.models.loading import load_model
-    from ridgeway.roofline.cost import CostModel
+    from ridgeway.roofline.learned import Learned
     from ridgeway.roofline.this_machine import this_machine
 
     try:
@@ -99,6 +100,7 @@ def _as_run(asked: Asked, machine: Machine) -> Predictor | None:
         if machine.key:  # this machine: it may lack the rate of the executor's own kernels
             machine = this_machine(contributions=measured_by(executor))
         cost_model = CostModel.of(model.config, executor, machine)
+        Learned.of(model, executor, cost_model)
     except RidgewayError:  # it may be known by its sizes though no executor runs it, or its arithmetic is not known
         return None
     return Predictor.of(model.name, cost_model, f"{model.precision}, as `ridgeway run` holds it")
@@ -131,7 +133,7 @@ def _show_one(
     )
     console.print(
         f"prompt {workload.prompt:,}, output {workload.output:,}, {workload.concurrency} at once; floor: what physics "
-        "allows; estimate: what is expected"
+        f"allows; estimate: what is expected{_taught(model)}"
     )
     found = [predictor.predict(workload, method) for method in methods]
     shown = list(zip(methods, found, strict=True))
@@ -165,6 +167,11 @@ def _show_one(
                 f"request{same}"
             )
     return [item.as_json() for item in [*(prediction for _, prediction in shown), *extra]]
+
+
+def _taught(model: CostModel) -> str:
+    steps = model.calibration.recalled
+    return f", corrected by {steps:,} steps of earlier runs here" if steps else ""
 
 
 def _precisions(asked: Asked, machine: Machine) -> list[Prediction]:

@@ -103,7 +103,7 @@ class Runner:
         plain = llm.default_sampling_params(max_tokens=asked.max_tokens, trace=asked.trace)
         params = [replace(plain, seed=(plain.seed or 0) + number) for number in range(asked.batch)]
         stream = llm.stream([prompt] * asked.batch, params, method=asked.method)
-        fresh = llm.cost_model.holding(llm.cost_model.held_bytes)  # as it was before any step taught it
+        fresh = llm.cost_model.as_recalled()  # as it was before these steps taught it
         told = 0
         try:
             yield {
@@ -138,7 +138,7 @@ class Runner:
         """Predictions of a model as the executor here holds it. Raises RequestError if it is not to be run here."""
         llm = self._llm(model)
         if model not in self._predictors:
-            fresh = llm.cost_model.holding(llm.cost_model.held_bytes)
+            fresh = llm.cost_model.as_recalled()
             self._predictors[model] = Predictor.of(llm.model.name, fresh, f"{llm.model.precision}, as run")
         return self._predictors[model]
 

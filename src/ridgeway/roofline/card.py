@@ -183,12 +183,14 @@ class Card:
         return f"{place} -> {phase.bound}-bound: {reason}"
 
     def _foreseen(self) -> Iterator[str]:
-        """How well `ridgeway roof` would have predicted this run: the same law, without what its steps taught."""
+        """How well `ridgeway roof` would have predicted this run: the same law and what earlier runs taught, without
+        what its own steps did.
+        """
         rate = self.report.decode_tokens_per_second
         if not (rate and self._is_plain):
             return
         model = self.cost_model
-        plain = Plain.of(model.holding(model.held_bytes), self.report.main.requests, mean_context(self.report))
+        plain = Plain.of(model.as_recalled(), self.report.main.requests, mean_context(self.report))
         middle, low, high = plain.tokens_per_second
         off = 100 * (middle / rate - 1)
         yield (

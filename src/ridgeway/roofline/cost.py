@@ -33,7 +33,7 @@ from ridgeway.core.errors import MachineError, ModelError, RequestError
 from ridgeway.core.executor import Executor
 from ridgeway.core.query import Batch
 from ridgeway.models.config import ModelConfig
-from ridgeway.roofline.calibration import Calibration
+from ridgeway.roofline.calibration import Calibration, Kind
 from ridgeway.roofline.experts import DEFAULT_SKEW, distinct_experts
 from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.packing import packed_bytes
@@ -50,6 +50,8 @@ _ATTENTION = (
 )
 _WIDE = ("bf16", "fp16", "fp32")
 _VOCABULARY = 128_000  # entries of a row of logits that the fitted law's cost of an answer is stated for
+_IMPLAUSIBLE = 3  # times the highest rate seen: rather a clock that jumped than a machine that is faster
+_REPEATED = 3  # implausible steps in a row that are believed
 _FEW, _MANY = 64, 512  # rows of a stream up to which products are slow, and from which on they are fast
 
 
@@ -94,6 +96,7 @@ class CostModel:
             raise RequestError(f"skew={expert_skew:g}: expected 0 (uniform) or more")
         self.expert_skew = expert_skew
         self.calibration = Calibration(reach.low, reach.high)
+        self._doubted: list[Exceeded] = []  # implausible steps since the last plausible one
         self._all_windows = Counter(config.windows)
         self._layer_bytes = np.zeros((config.layers, 2), dtype=np.int64)  # (layers, attention or MLP)
         self._layer_flops = np.zeros_like(self._layer_bytes)  # per row
@@ -180,6 +183,12 @@ class CostModel:
             self.expert_skew,
         )
 
+    def as_recalled(self) -> Self:
+        """The model as it was before this process observed a step of it: earlier ones may have taught it."""
+        model = self.holding(self.held_bytes)
+        model.calibration = self.calibration.as_recalled()
+        return model
+
     @property
     def weight_bytes(self) -> int:
         """Bytes of all tensors held."""
@@ -256,13 +265,13 @@ class CostModel:
 
     def estimate(self, cost: Cost) -> Estimate:
         """The seconds that the streams will take, from what was observed so far; never below the floor."""
-        low, middle, high = self.calibration.correction(self.bound(cost), self._rows_per_stream(cost))
+        low, middle, high = self.calibration.correction(self._kind(cost))
         seconds, floor = self._uncorrected(cost), self.floor(cost)
         return Estimate(*(max(floor, seconds * factor) for factor in (middle, low, high)))
 
     def observed(self, cost: Cost) -> float | None:
         """Seconds of such streams as told by those of that very kind that were observed; None if hardly any was."""
-        factor = self.calibration.own(self.bound(cost), self._rows_per_stream(cost))
+        factor = self.calibration.own(self._kind(cost))
         return None if factor is None else max(self.floor(cost), factor * self._uncorrected(cost))
 
     def bound(self, cost: Cost) -> Bound:
@@ -275,15 +284,23 @@ class CostModel:
         return max(times, key=lambda name: times[name])
 
     def observe(self, cost: Cost, seconds: float) -> Exceeded | None:
-        """Learn from a step that took `seconds`; if it beat its floor, says by how much: a ceiling is low."""
+        """Learn from a step that took `seconds`; if it beat its floor, says by how much: a ceiling is low.
+
+        A step that beats it by far is taken for a fault of the clock, and nothing is learned from it, unless several
+        in a row do: then the ceilings were measured badly, and the least of these rates counts.
+        """
         if cost.streams == 0 or seconds <= 0:
             return None
-        ratio = seconds / self._uncorrected(cost)
-        self.calibration.observe(self.bound(cost), self._rows_per_stream(cost), ratio)
         by = self.floor(cost) / seconds
-        if by <= 1 + 1e-9:  # rounding
-            return None
-        return Exceeded(by, cost.working_set, cost.least_bytes / seconds, cost.flops / seconds)
+        exceeded = Exceeded(by, cost.working_set, cost.least_bytes / seconds, cost.flops / seconds)
+        if by > _IMPLAUSIBLE:
+            self._doubted.append(exceeded)
+            if len(self._doubted) < _REPEATED:
+                return None
+            exceeded = min(self._doubted)
+        self._doubted.clear()
+        self.calibration.observe(self._kind(cost), seconds / self._uncorrected(cost))
+        return exceeded if by > 1 + 1e-9 else None  # rounding
 
     def raise_ceilings(self, exceeded: Exceeded) -> Machine:
         """Judge by the rates that were reached from now on; returns the machine, for `remember`."""
@@ -294,6 +311,10 @@ class CostModel:
             operations_per_second=exceeded.operations_per_second,
         )
         return self.machine
+
+    def _kind(self, cost: Cost) -> Kind:
+        attention = cost.attention_flops / cost.flops if cost.flops else 0.0
+        return Kind.of(self.bound(cost), self._rows_per_stream(cost), attention)
 
     def ridge(self, cost: Cost) -> float:
         """The intensity, FLOP/byte, from which on these streams would be compute-bound."""

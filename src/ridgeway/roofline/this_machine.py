@@ -1,14 +1,13 @@
 """The machine at hand: measured once, remembered under its hardware's name, and raised when a run beats it."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ridgeway.models.cache_folder import cache_folder
 from ridgeway.roofline.host import hardware_key
 from ridgeway.roofline.machine import Machine
+from ridgeway.roofline.stored import write_json
 
 
 def this_machine(
@@ -42,15 +41,7 @@ def remember(machine: Machine) -> None:
     """Store a measured machine for the next process; data sheets are not stored."""
     if not machine.key:
         return
-    path = _stored_at(machine.key)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(machine.as_json(), file, indent=1)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    write_json(_stored_at(machine.key), machine.as_json())
 
 
 def _recall(key: str) -> Machine | None:
