@@ -333,11 +333,17 @@ class LLM:
                     call.finished[name] = aborted
             self._calls.remove(call)
             self.steps, self.outputs = call.steps, call.outputs
-            if self.cost_model.machine != self.machine:  # a step beat its floor: the ceiling was too low
-                self.machine = self.cost_model.machine
-                remember(self.machine)
-            for learned in self._learned:
-                learned.save()
+            self.save_learned()
+
+    def save_learned(self) -> None:
+        """Keep for later processes what steps taught: ceilings that one beat, and ratios to estimates. Every call does
+        so at its end.
+        """
+        if self.cost_model.machine != self.machine:  # a step beat its floor: the ceiling was too low
+            self.machine = self.cost_model.machine
+            remember(self.machine)
+        for learned in self._learned:
+            learned.save()
 
     def _cost_model(self, model: Model, executor: Executor) -> CostModel:
         """Of the model in that executor; on this machine with what was learned of it before."""
