@@ -67,7 +67,7 @@ export class Batching {
       const x = made.across(Math.max(1, room));
       made.plot.append(svg("rect", { x, y: made.box.top - 6, width: made.box.right - x, height: made.box.bottom - made.box.top + 6, class: "beyond" }));
       const near = x > made.box.right - 120;
-      made.root.append(svg("text", { x: near ? x - 6 : x + 6, y: made.box.bottom - 8, "text-anchor": near ? "end" : "start", class: "faint" }, row.largest_batch ? `memory full at ${count(row.largest_batch)}` : "does not fit"));
+      made.root.append(svg("text", { x: near ? x - 6 : x + 6, y: gains.at(-1)[1] < 6 ? made.down(60) : made.box.bottom - 8, "text-anchor": near ? "end" : "start", class: "faint" }, row.largest_batch ? `memory full at ${count(row.largest_batch)}` : "does not fit"));
     }
     made.plot.append(
       line([[1, 1], [512, 512]], made, { class: "ideal" }),
