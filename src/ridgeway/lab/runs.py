@@ -22,6 +22,7 @@ from ridgeway.roofline.predict import Predictor
 from ridgeway.roofline.report import Phase, RunReport, StepReport
 
 _LONGEST, _MOST = 256, 16  # tokens of an answer, requests at once
+_END = "\N{END OF PROOF}"
 _LONGEST_PROMPT = 8000  # characters
 
 
@@ -159,10 +160,11 @@ def _prompt(llm: LLM, text: str) -> list[int]:
 
 def _revealed(trace: StreamTrace, prompt: int, llm: LLM) -> dict[str, Any]:
     """What a stream did to the answer: places count from its first token."""
+    ends, text = llm.traits.end_ids, llm.tokenizer.token_text
     return {
         "event": "revealed",
         "rows": trace.rows,
-        "tokens": [[place - prompt, llm.tokenizer.token_text(token)] for place, token in trace.revealed],
+        "tokens": [[place - prompt, _END if token in ends else text(token)] for place, token in trace.revealed],
         "computed": [place - prompt for place in trace.masked],
         "hidden": [place - prompt for place in trace.remasked],
         "in_vain": trace.in_vain,

@@ -5,6 +5,7 @@ import { count, number, percent } from "lab/format";
 import { Run } from "lab/run";
 
 const TOKENS = 48;
+const WHOLE = 64; // a block that holds prompt and answer
 
 export class LiveDiffusion {
   constructor(place, lab, model) {
@@ -13,19 +14,23 @@ export class LiveDiffusion {
     this.said = html("p", { class: "passes" });
     const ways = [
       ["token by token", () => "block-diffusion:block=1"],
-      ["whole answer at once", () => "diffusion"],
+      ["whole answer at once", () => `block-diffusion:block=${WHOLE}`],
       ["block by block", () => `block-diffusion:block=${Math.min(16, lab.state.block)}`],
     ];
     const about = lab.boot.runnable.find((one) => one.name === model).about;
-    const buttons = html("div", {});
-    place.append(html("p", { class: "passes" }, about), buttons, this.said, this.board);
-    for (const [title, method] of ways) {
-      new Run(buttons, lab, {
-        title: `Run it here: ${title}`,
+    const buttons = html("div", { class: "ways" });
+    place.append(html("p", { class: "passes about" }, `To run here, ${about}.`), buttons, this.said, this.board);
+    const runs = ways.map(([title, method]) => {
+      const run = new Run(buttons, lab, {
+        title: `Run it: ${title}`,
         asks: () => [{ model, method: method(), max_tokens: TOKENS, trace: true }],
-        onEvent: (event) => this.#take(event),
+        onEvent: (event) => {
+          if (event.event === "start") runs.filter((other) => other !== run).forEach((other) => other.hide());
+          this.#take(event);
+        },
       });
-    }
+      return run;
+    });
   }
 
   #take(event) {

@@ -37,6 +37,12 @@ export class Run {
     this.button.addEventListener("click", () => (this.stop ? this.stop.abort() : this.#start()));
   }
 
+  /** Puts away what a run showed. */
+  hide() {
+    this.shown.hidden = true;
+    this.state.textContent = "";
+  }
+
   async #start() {
     this.stop = new AbortController();
     this.button.textContent = "Stop";
@@ -75,7 +81,7 @@ export class Run {
       const { report } = event;
       const gain = event.points.at(-1)?.gain;
       const over = gain && gain !== 1 ? ` That is ${times(gain)} plain decoding of one request.` : "";
-      this.verdict.textContent = `${number(report.decode_tokens_per_second)} tokens per second, ${percent(report.roof_fraction)} of the roof (${report.bound}-bound); ${count(report.tokens)} tokens from ${count(report.weight_streams)} weight streams.${over} ${report.notes.join(" ")}`;
+      this.verdict.textContent = `${number(report.decode_tokens_per_second)} tokens per second, ${percent(report.roof_fraction)} of the roof (${report.bound}-bound); ${count(report.tokens)} tokens from ${count(report.weight_streams)} weight streams.${over}${report.notes.length ? ` (${report.notes.join("; ")})` : ""}`;
       this.onMap.hidden = false;
       this.lab.measured(event.points);
     }
