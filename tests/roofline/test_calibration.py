@@ -122,3 +122,12 @@ def test_a_correction_follows_what_it_was_borrowed_from() -> None:
         for _ in range(40):
             calibration.observe(Kind.of("memory", 1, 0.0), ratio)
         assert calibration.correction(Kind.of("memory", 2, 0.0)).middle == pytest.approx(ratio)
+
+
+def test_of_its_own_a_kind_knows_what_was_seen_at_contexts_near_by_but_not_of_other_rows() -> None:
+    calibration = Calibration()
+    for _ in range(2):
+        calibration.observe(Kind("memory", 4, 1), 1.5)
+    assert calibration.own(Kind("memory", 4, 2)) == pytest.approx(1.5)
+    assert calibration.own(Kind("memory", 4, 8)) is None
+    assert calibration.own(Kind("memory", 5, 1)) is None
