@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import IO, Any, Self
 from rich.console import Console
 
 from ridgeway.core.errors import RidgewayError
-from ridgeway.core.outputs import RequestOutput
+from ridgeway.core.outputs import Delta, RequestOutput
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.llm import LLM
+from ridgeway.methods.denoising import Denoising
 from ridgeway.methods.registry import make_method
+from ridgeway.models.shipped import SHIPPED
 from ridgeway.roofline.card import Card
 from ridgeway.roofline.report import RunReport
 
@@ -83,6 +85,8 @@ class Session:
         given = {name: value for name, value in sampling.items() if value is not None}
         SamplingParams(**given)
         self.llm = LLM(model, **loading)
+        if model in SHIPPED:
+            say(f"{model} is {SHIPPED[model].about}")
         self.method = self.llm.method(method)
         self.params = self.llm.default_sampling_params(**given)
 
@@ -101,20 +105,28 @@ class Session:
     ) -> Generated:
         """Stream the answer as it comes. Ctrl-C ends the answer, not the program."""
         out: IO[str] = sys.stderr if text_to_stderr else sys.stdout
+        live = out.isatty() and isinstance(self.method, Denoising)
         with Interrupt() as interrupt:
-            stream = self.llm.stream([prompt], self.params, method=self.method)
-            for delta in stream:
-                out.write(delta.text)
-                out.flush()
+            stream = self.llm.stream([prompt], self.params.but(trace=live), method=self.method)
+            for delta in self._shown(stream, prompt, out) if live else stream:
+                if not live:
+                    out.write(delta.text)
+                    out.flush()
                 if interrupt.asked:
                     stream.close()
                     break
-        out.write("\n")
-        out.flush()
         output = self.llm.outputs[0]
+        out.write(f"{output.outputs[0].text}\n" if live and not output.error else "\n")
+        out.flush()
         if output.error is not None:
             raise RidgewayError(output.error)
         return Generated(output, self.llm.card(price, COMMANDS), interrupt.asked)
+
+    def _shown(self, stream: Iterable[Delta], prompt: list[int], out: IO[str]) -> Iterable[Delta]:
+        """Masks that become text, where there is a terminal to show them on."""
+        from ridgeway.cli.live_reveal import Canvas, show_live
+
+        return show_live(stream, Canvas(self.llm.tokenizer, prompt), Console(file=out, highlight=False))
 
 
 def show_card(run: Generated) -> None:

@@ -18,7 +18,7 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="A name (smollm2-135m), a folder in Hugging Face layout, a .gguf file, or a hub id org/name.",
+        help="A name (smollm2-135m, toy-diffusion), a folder in Hugging Face layout, a .gguf file, or a hub id.",
     ),
 ]
 Method = Annotated[

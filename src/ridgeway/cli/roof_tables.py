@@ -85,8 +85,9 @@ def show(asked: Asked, *, sweep: str | None, compare: bool, plot: str | None, ta
 def _as_run(asked: Asked, machine: Machine) -> Predictor | None:
     """The model in the executor that `ridgeway run` would take; None if its weights are not here."""
     from ridgeway.models.default import BUILT_IN
+    from ridgeway.models.shipped import SHIPPED
 
-    here = asked.argument in BUILT_IN or Path(asked.argument).expanduser().exists()
+    here = asked.argument in {**BUILT_IN, **SHIPPED} or Path(asked.argument).expanduser().exists()
     if not here or asked.argument.endswith(".json"):
         return None
     from ridgeway.executors.registry import make_executor, measured_by

@@ -38,7 +38,7 @@ def run(
     target = json_target(json)
     sampling = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
     session = Session(model, method, sampling, executor=executor, threads=threads, quant=quant, kv_cache=kv_cache)
-    text = _prompt(prompt)
+    text = _prompt(prompt, model)
     params = session.params
     how = "greedy" if params.temperature == 0 else f"seed {params.seed}, temperature {params.temperature:g}"
     say(f"> {text}    {how}")
@@ -55,9 +55,13 @@ def run(
         raise typer.Exit(130)
 
 
-def _prompt(prompt: str | None) -> str:
+def _prompt(prompt: str | None, model: str) -> str:
     import sys
+
+    from ridgeway.models.shipped import SHIPPED
 
     if prompt == "-":
         return sys.stdin.read().strip()
-    return DEFAULT_PROMPT if prompt is None else prompt
+    if prompt is None:
+        return SHIPPED[model].prompt if model in SHIPPED else DEFAULT_PROMPT
+    return prompt

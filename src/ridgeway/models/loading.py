@@ -27,11 +27,12 @@ from ridgeway.models.hub import HUB_ID, download
 from ridgeway.models.json_file import read_json
 from ridgeway.models.model import Model
 from ridgeway.models.safetensors import SafetensorsFile, read_safetensors
+from ridgeway.models.shipped import SHIPPED
 from ridgeway.models.tokenizer import Tokenizer
 from ridgeway.quant.tensor import Tensor
 
 _WHAT_WOULD_DO = (
-    f"expected a name ({', '.join(BUILT_IN)}), a folder with config.json and *.safetensors, a .gguf file, "
+    f"expected a name ({', '.join([*BUILT_IN, *SHIPPED])}), a folder with config.json and *.safetensors, a .gguf file, "
     "or a hub id such as org/name"
 )
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -57,6 +58,8 @@ def load_model(argument: str | Path, *, progress: bool = True) -> Model:
     text = str(argument)
     if text in BUILT_IN:
         return load_gguf(built_in_model(text, progress=progress))
+    if text in SHIPPED:
+        return replace(load_folder(SHIPPED[text].folder), source=text)
     path = Path(argument).expanduser()
     if path.is_dir():
         return load_folder(path)
@@ -70,7 +73,7 @@ def load_model(argument: str | Path, *, progress: bool = True) -> Model:
         return replace(load_folder(download(text, progress=progress)), name=text.split("/")[1], source=text)
     if path.suffix == ".gguf" or len(path.parts) > 1:
         raise ModelError(path, f"no such file or folder; {_WHAT_WOULD_DO}")
-    raise ModelError(text, f"no such model ({did_you_mean(text, BUILT_IN)}); {_WHAT_WOULD_DO}")
+    raise ModelError(text, f"no such model ({did_you_mean(text, [*BUILT_IN, *SHIPPED])}); {_WHAT_WOULD_DO}")
 
 
 def load_gguf(path: Path) -> Model:

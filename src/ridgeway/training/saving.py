@@ -36,6 +36,7 @@ def save_model(folder: Path, model: Beginning, precision: Precision = "bfloat16"
         for name, weight in model.decoder.weights().items()
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # the library leaves it to its owner alone
     model.tokenizer.backend.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(dict(model.special), indent=2) + "\n")
     if recipe:
