@@ -187,7 +187,7 @@ def test_gguf_metadata_that_cannot_be_served_are_refused(
     ("argument", "message"),
     [
         ("smollm2", "no such model \\(did you mean smollm2-135m\\?\\)"),
-        ("gpt", "no such model \\(known: smollm2-135m\\)"),
+        ("gpt", "no such model \\(known: smollm2-135m, toy-diffusion\\)"),
         ("./nothing/here.gguf", "no such file or folder"),
         ("nothing.gguf", "no such file or folder; expected a name"),
         ("a/b/c", "no such file or folder"),
