@@ -252,3 +252,11 @@ def test_a_model_that_only_denoises_is_compared_with_a_causal_one_of_its_size() 
     assert "plain (ar)" in card(denoised, cost_model)
     cost_model.config = replace(cost_model.config, attention="bidirectional")
     assert "ar, if it could" in card(denoised, cost_model)
+
+
+def test_the_card_says_how_well_streams_of_any_method_were_predicted() -> None:
+    cost_model = model()
+    text = card(run(cost_model, committed=3, method="auto"), cost_model)
+    assert "for streams like these, ridgeway roof predicted" in text
+    assert "before it began" not in text
+    assert "before it began, ridgeway roof predicted" in card(run(cost_model), cost_model)

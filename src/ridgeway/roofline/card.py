@@ -184,17 +184,23 @@ class Card:
 
     def _foreseen(self) -> Iterator[str]:
         """How well `ridgeway roof` would have predicted this run: the same law and what earlier runs taught, without
-        what its own steps did.
+        what its own steps did. How many tokens a stream brings is not predicted, so of other methods than plain
+        decoding the time of the streams is.
         """
         rate = self.report.decode_tokens_per_second
-        if not (rate and self._is_plain):
+        if not rate:
             return
-        model = self.cost_model
-        plain = Plain.of(model.as_recalled(), self.report.main.requests, mean_context(self.report))
-        middle, low, high = plain.tokens_per_second
+        model, decode = self.cost_model.as_recalled(), self.report.decode
+        if self._is_plain:
+            what = "before it began"
+            middle, low, high = Plain.of(model, self.report.main.requests, mean_context(self.report)).tokens_per_second
+        else:
+            what = "for streams like these"
+            slow = model.estimate(decode.cost)
+            middle, low, high = (decode.tokens / seconds for seconds in (slow.seconds, slow.high, slow.low))
         off = 100 * (middle / rate - 1)
         yield (
-            f"before it began, ridgeway roof predicted {_rate(middle)} tok/s ({_interval(low, high)}): "
+            f"{what}, ridgeway roof predicted {_rate(middle)} tok/s ({_interval(low, high)}): "
             f"{abs(off):.0f} % {'above' if off > 0 else 'below'} what was reached"
         )
 
