@@ -45,5 +45,15 @@ def test_a_run_that_is_left_early_makes_room_for_the_next(runner):
     assert list(runner.run(RunRequest("toy", "block-diffusion", max_tokens=4)))[-1]["event"] == "end"
 
 
-def test_the_default_model_can_be_run():
-    assert "smollm2-135m" in runnable_models()
+def test_the_models_that_ridgeway_brings_along_can_be_run():
+    assert set(runnable_models()) == {"smollm2-135m", "toy-diffusion"}
+
+
+@pytest.mark.filterwarnings("ignore:method 'block-diffusion'")
+def test_the_toy_writes_a_sentence_in_fewer_streams_than_tokens():
+    asked = RunRequest("toy-diffusion", "block-diffusion:block=16", max_tokens=48, trace=True)
+    events = list(Runner().run(asked))
+    text = "".join(event.get("text", "") for event in events)
+    assert text.strip().endswith(".")
+    assert events[-1]["report"]["tokens_per_forward"] > 1
+    assert any(token == "∎" for event in events if event["event"] == "revealed" for _, token in event["tokens"])

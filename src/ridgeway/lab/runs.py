@@ -17,6 +17,7 @@ from ridgeway.lab.table import rounded
 from ridgeway.llm import LLM
 from ridgeway.methods.autoregressive import Autoregressive
 from ridgeway.models.default import BUILT_IN
+from ridgeway.models.shipped import SHIPPED
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.predict import Predictor
 from ridgeway.roofline.report import Phase, RunReport, StepReport
@@ -40,7 +41,10 @@ class Runnable:
 def runnable_models() -> dict[str, Runnable]:
     """By name: what can be had without asking where from."""
     prompt = "Explain in three sentences why the sky is blue."
-    return {name: Runnable(name, prompt, partial(LLM, name, progress=False)) for name in BUILT_IN}
+    found = {name: Runnable(name, prompt, partial(LLM, name, progress=False)) for name in BUILT_IN}
+    for name, toy in SHIPPED.items():
+        found[name] = Runnable(toy.about, toy.prompt, partial(LLM, name, progress=False))
+    return found
 
 
 @dataclass(frozen=True)
