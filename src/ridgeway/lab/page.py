@@ -114,10 +114,11 @@ def _mapping(processes: int) -> Iterator[Callable[..., Iterable[Any]]]:
 
 def _check_size(bare: int, tables: int, done: int, of: int) -> None:
     if bare + tables > LARGEST:
-        room = int((LARGEST - bare) / (tables / done))
+        room = max(0, int((LARGEST - bare) / (tables / done)))
+        those = f"{room} combination" + ("" if room == 1 else "s")
         raise RequestError(
-            f"a page of at most {LARGEST / 1e6:g} MB holds about {room} combinations of model, machine and precision, "
-            f"not {of}: name fewer"
+            f"a page of at most {LARGEST / 1e6:g} MB holds about {those} of model, machine and precision, not {of}: "
+            "name fewer"
         )
 
 
