@@ -121,7 +121,7 @@ def test_an_export_that_would_be_too_large_says_how_much_fits(monkeypatch):
     monkeypatch.setattr("ridgeway.lab.page.FIGURES", {"batching": BATCHING})
     subjects = [Subject("8b", machine, "bf16") for machine in ("h100", "l4", "a100")]
     one = exported_page(CATALOG, subjects[:1])
-    monkeypatch.setattr("ridgeway.lab.page.LARGEST", len(one) + 100)
+    monkeypatch.setattr("ridgeway.lab.page.LARGEST", len(one) + 1000)
     assert exported_page(CATALOG, subjects[:1]) == one
     with pytest.raises(RequestError, match="holds about 1 combination of model, machine and precision, not 3"):
         exported_page(CATALOG, subjects)
