@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ridgeway.cli import app
+from ridgeway.cli.lab import subjects_of
 from ridgeway.core.errors import RidgewayError
 from ridgeway.lab.catalog import Catalog, Subject
 from ridgeway.lab.server import make_app
@@ -38,6 +39,22 @@ def test_what_is_wrong_is_said_with_what_would_do(line, says, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert says in refusal(line)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("start", "lists", "count"),
+    [
+        (("8b", "h100", "bf16"), (None, None, None), 18),
+        (("smollm2-135m", "this", "bf16"), (None, None, None), 2),
+        (("8b", "l4", "int8"), (None, None, None), 3),
+        (("8b", "h100", "bf16"), ("8b,1b", "h100,l4", "bf16"), 4),
+        (("8b", "h100", "bf16"), ("", "", ""), 1),
+    ],
+)
+def test_a_file_holds_what_it_begins_with_and_what_is_listed(start, lists, count):
+    found = subjects_of(Catalog(), Subject(*start), *lists)
+    assert len(found) == count
+    assert found[0] == Subject(*start)
 
 
 def test_a_port_that_is_taken_is_named():

@@ -26,9 +26,11 @@ def lab(
     export: Annotated[
         str | None, typer.Option("--export", help="Instead of serving: write one file that works offline.")
     ] = None,
-    models: Annotated[str, typer.Option("--models", help="What the file holds; names or files.")] = _MODELS,
-    machines: Annotated[str, typer.Option("--machines", help="Likewise.")] = _MACHINES,
-    precisions: Annotated[str, typer.Option("--precisions", help="Likewise.")] = _PRECISIONS,
+    models: Annotated[
+        str | None, typer.Option("--models", help=f"What the file holds besides: names or files, such as {_MODELS}.")
+    ] = None,
+    machines: Annotated[str | None, typer.Option("--machines", help=f"Likewise, such as {_MACHINES}.")] = None,
+    precisions: Annotated[str | None, typer.Option("--precisions", help=f"Likewise, such as {_PRECISIONS}.")] = None,
     runs: Annotated[
         str | None, typer.Option("--runs", help="Reports of `ridgeway run --json FILE`, one a line, shown as dots.")
     ] = None,
@@ -51,15 +53,32 @@ def lab(
         except OSError as error:
             raise RequestError(f"--runs {runs}: cannot be read: {error.strerror}") from error
     if export is not None:
-        chosen = [
-            Subject(one, machine, precision_named(packed).name)
-            for one in [start.model, *map(catalog.enter_model, _listed(models))]
-            for machine in [start.machine, *map(catalog.enter_machine, _listed(machines))]
-            for packed in [start.precision, *_listed(precisions)]
-        ]
-        _export(export, catalog, list(dict.fromkeys(chosen)), points)
+        _export(export, catalog, subjects_of(catalog, start, models, machines, precisions), points)
         return
     _serve(catalog, start, points, port, browser)
+
+
+def subjects_of(
+    catalog: "Catalog", start: "Subject", models: str | None, machines: str | None, precisions: str | None
+) -> "list[Subject]":
+    """What an exported page holds: `start`, and all combinations of what is listed. A list that is None is the usual
+    one where `start` is of it, else nothing: who asks for something of his own gets that, and a small file.
+    """
+    from itertools import product
+
+    from ridgeway.lab.catalog import Subject
+    from ridgeway.roofline.precision import precision
+
+    def listed(text: str | None, usual: str, own: str) -> list[str]:
+        text = (usual if own in usual.split(",") else "") if text is None else text
+        return [own, *(name.strip() for name in text.split(",") if name.strip())]
+
+    found = product(
+        [catalog.enter_model(name) for name in listed(models, _MODELS, start.model)],
+        [catalog.enter_machine(name) for name in listed(machines, _MACHINES, start.machine)],
+        [precision(name).name for name in listed(precisions, _PRECISIONS, start.precision)],
+    )
+    return list(dict.fromkeys(Subject(*names) for names in found))
 
 
 def _export(path: str, catalog: "Catalog", subjects: "list[Subject]", points: "list[Any]") -> None:
@@ -119,7 +138,3 @@ def _serve(catalog: "Catalog", start: "Subject", points: "list[Any]", port: int,
 
         Timer(1.0, open_browser, [address]).start()
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
-
-
-def _listed(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

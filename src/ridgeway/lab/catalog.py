@@ -49,6 +49,8 @@ class Catalog:
 
     def enter_model(self, argument: str) -> str:
         """A name, or whatever `ridgeway roof` takes; returns the name under which it is known from then on."""
+        if argument in self.models:
+            return argument
         if find_known(argument) is not None or _SIZE.fullmatch(argument.lower()):
             return self.outline(argument).name if find_known(argument) else argument.lower()
         outline = find_outline(argument)
@@ -57,8 +59,8 @@ class Catalog:
 
     def enter_machine(self, argument: str) -> str:
         """A name, a .toml file, or `this`."""
-        if argument == THIS:
-            return THIS
+        if argument == THIS or argument in self.machines:
+            return argument
         if argument.endswith(".toml"):
             found = machine_from_file(argument)
             self.machines[found.name] = found
