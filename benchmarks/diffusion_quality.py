@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from places import fill
 from readings import AUTOREGRESSIVE, WHOLE, Reading, blocks_of
 from rich.console import Console
 from rich.progress import track
@@ -199,6 +200,7 @@ def main() -> None:
     parser.add_argument("--executor", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True, help="folder for diffusion_quality.json, .md and .svg")
+    parser.add_argument("--docs", type=Path, help="a document with a place for the tables; the picture goes beside it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = load_model(options.model)
@@ -217,6 +219,9 @@ def main() -> None:
     (options.out / "diffusion_quality.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "diffusion_quality.md").write_text(text)
     (options.out / "diffusion_quality.svg").write_text(picture(curve))
+    if options.docs:
+        fill(options.docs, "diffusion_quality", text)
+        (options.docs.parent / "diffusion_quality.svg").write_text(picture(curve))
     Console(highlight=False).print(text, soft_wrap=True)
 
 

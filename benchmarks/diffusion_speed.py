@@ -21,8 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from places import fill
 from readings import AUTOREGRESSIVE, WHOLE, Reading, blocks_of
 from rich.console import Console
 from rich.progress import Progress
@@ -81,7 +83,7 @@ class Result:
         )
 
 
-def toy_contenders(model: Model, quality: Sequence[dict], within: float, executor: str) -> list[Contender]:
+def toy_contenders(model: Model, quality: Sequence[dict], within: float, **loading: Any) -> list[Contender]:
     """Every reading at its fastest setting of equal quality."""
     plain = next(item["accepted"] for item in quality if item["reading"] == AUTOREGRESSIVE.name)
     contenders = []
@@ -89,13 +91,13 @@ def toy_contenders(model: Model, quality: Sequence[dict], within: float, executo
         settings = [item for item in quality if item["reading"] == reading.name]
         equal = [item for item in settings if item["accepted"] >= plain - within]
         best = max(equal or settings[:1], key=lambda item: item["tokens_per_forward"])
-        llm = LLM(reading.of(model), executor=executor, prefix_caching=False)
+        llm = LLM(reading.of(model), prefix_caching=False, **loading)
         note = "" if equal else " (of lower quality at any pace)"
         contenders.append(Contender(reading, llm, best["method"], note, best["accepted"]))
     return contenders
 
 
-def shaped_contenders(executor: str, tokens: int) -> list[Contender]:
+def shaped_contenders(tokens: int, **loading: Any) -> list[Contender]:
     """Random weights in SmolLM2-135M's shape, in 4 bits."""
     config = toy_config(
         hidden=576,
@@ -111,7 +113,7 @@ def shaped_contenders(executor: str, tokens: int) -> list[Contender]:
     model = toy_model(config)
     contenders = []
     for reading in (AUTOREGRESSIVE, blocks_of(4), blocks_of(16), blocks_of(32), WHOLE):
-        llm = LLM(reading.of(model), executor=executor, quant="q4_0", prefix_caching=False, slots=4096)
+        llm = LLM(reading.of(model), quant="q4_0", prefix_caching=False, slots=4096, **loading)
         steps = tokens // 2 if reading is WHOLE else (reading.block_size or 0) // 2
         how = "" if reading is AUTOREGRESSIVE else f"reveal=confidence,steps={steps}"
         contenders.append(Contender(reading, llm, reading.by(how)))
@@ -199,18 +201,21 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=32, help="tokens before it")
     parser.add_argument("--passes", type=int, default=4, help="the first only warms up")
     parser.add_argument("--executor", default="auto")
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, required=True, help="folder for diffusion_speed.json, .md and two .svg")
+    parser.add_argument("--docs", type=Path, help="a document with a place for the tables; pictures go beside it")
     options = parser.parse_args()
     quality = json.loads(options.quality.read_text())
     model = load_model(quality["model"])
     assert model.tokenizer is not None
 
-    toys = toy_contenders(model, quality["quality"], options.within, options.executor)
+    toys = toy_contenders(model, quality["quality"], options.within, executor=options.executor, threads=options.threads)
     begin = model.tokenizer.encode("")
     params = SamplingParams(temperature=quality["temperature"], max_tokens=model.config.max_positions - len(begin))
     toy_results, toy_phases = measured(model.name, toys, [begin] * options.sentences, params, options.passes)
 
-    shaped = shaped_contenders("cpu" if options.executor == "auto" else options.executor, options.tokens)
+    executor = "cpu" if options.executor == "auto" else options.executor  # auto keeps float32 weights as they are
+    shaped = shaped_contenders(options.tokens, executor=executor, threads=options.threads)
     prompt = [int(token) for token in np.random.default_rng(0).integers(0, 49151, options.prompt)]
     params = SamplingParams(temperature=0.0, max_tokens=options.tokens, ignore_eos=True)
     name = "random weights, SmolLM2-135M's shape"
@@ -224,8 +229,18 @@ def main() -> None:
     }
     (options.out / "diffusion_speed.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "diffusion_speed.md").write_text(text)
-    (options.out / "diffusion_roofline_toy.svg").write_text(picture(model.name, toys, toy_phases))
-    (options.out / "diffusion_roofline_135m.svg").write_text(picture(name, shaped, shaped_phases))
+    pictures = {
+        "diffusion_roofline_toy.svg": picture(model.name, toys, toy_phases),
+        "diffusion_roofline_135m.svg": picture(name, shaped, shaped_phases),
+    }
+    folders = [options.out]
+    if options.docs:
+        links = "\n".join(f"![Under the roof]({file})" for file in pictures)
+        fill(options.docs, "diffusion_speed", f"Measured on {report['machine']}.\n\n{text}\n{links}")
+        folders.append(options.docs.parent)
+    for folder in folders:
+        for file, svg in pictures.items():
+            (folder / file).write_text(svg)
     Console(highlight=False).print(text, soft_wrap=True)
 
 
