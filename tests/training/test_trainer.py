@@ -1,6 +1,7 @@
 """Training as a whole: it learns, goes on where it was interrupted, and leaves what the ordinary loader reads."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -241,3 +242,13 @@ def test_the_command_trains_and_says_how_to_go_on(tmp_path):
     second = CliRunner().invoke(app, command)
     assert "step 2 of 12" in second.output
     assert load_model(tmp_path / "out" / "model").config.mask_id == 256
+
+
+def test_the_documented_recipes_can_be_followed(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    whole, start = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "documented.toml"
+    path.write_text(whole)
+    assert read_recipe(path).reading.block_size == 4
+    path.write_text(start + whole[whole.index("[data]") :])
+    assert read_recipe(path).start.lora_rank == 16
