@@ -1,11 +1,11 @@
 """What revealing many tokens at once costs in quality: bounds on the likelihood, and sentences that a grammar accepts.
 
-    python benchmarks/diffusion_quality.py --out docs/measured            # toy-diffusion, about three minutes
-    python benchmarks/diffusion_quality.py -m OUT/model --sentences 100 --out results
+    python benchmarks/diffusion_quality.py --out results                  # toy-diffusion, some minutes
+    python benchmarks/diffusion_quality.py -m OUT/model --sentences 100 --out other
 
 The model was trained on sentences of `ridgeway.training.grammar.ANIMALS`, whose every probability is known. So two
-questions have exact answers: how many nats above the entropy of the language its bounds are, for each block size (as in
-table 3 of Arriola et al. 2025), and what share of the sentences that it writes is right, for each reveal threshold.
+questions have exact answers: how many nats above the entropy of the language its bounds are, for each block size, as
+Arriola et al. (2025) compare them, and what share of the sentences that it writes is right, for each reveal threshold.
 Needs torch (`pip install 'ridgeway[train]'`) for the bounds; sentences are written by the engine.
 """
 
@@ -220,7 +220,12 @@ def main() -> None:
     (options.out / "diffusion_quality.md").write_text(text)
     (options.out / "diffusion_quality.svg").write_text(picture(curve))
     if options.docs:
-        fill(options.docs, "diffusion_quality", text)
+        drawn = (
+            f"Bounds of {options.held_out} held-out sentences, with {options.draws} draws of masks each where sets are "
+            f"too many to count; {options.sentences} sentences written for each row, at temperature "
+            f"{options.temperature:g}."
+        )
+        fill(options.docs, "diffusion_quality", f"{drawn}\n\n{text}")
         (options.docs.parent / "diffusion_quality.svg").write_text(picture(curve))
     Console(highlight=False).print(text, soft_wrap=True)
 

@@ -1,6 +1,6 @@
 """What many tokens per weight stream buy in time: autoregressive, block-diffusion and masked-diffusion decoding.
 
-    python benchmarks/diffusion_speed.py --quality docs/measured/diffusion_quality.json --out docs/measured
+    python benchmarks/diffusion_speed.py --quality results/diffusion_quality.json --out results
 
 Two models, each read in all ways with the same weights, so that nothing but the decoding differs, at batch 1:
 
