@@ -48,6 +48,7 @@ def test_the_example_saves_weight_streams_on_text_that_repeats():
         ("nonsense", "known: ar"),
         ("ar:depth=3", "has no option 'depth': it takes none"),
         ("ar:depth", "expected key=value"),
+        ("ngram:depth=2,depth=3", "depth is given twice"),
         (f"{MINE}:Echo:dept=3", "did you mean depth"),
         (f"{MINE}:Echo:depth=three", "expected a whole number"),
         (f"{MINE}:Ehco", "it has: Echo"),

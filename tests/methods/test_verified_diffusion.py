@@ -309,7 +309,11 @@ def test_visible_is_the_picture_without_drafts():
 @pytest.mark.parametrize(
     ("changes", "spec", "says"),
     [
-        ({}, "verified-diffusion", r"names none; mask_id=ID.*this model can use: ar, auto, ngram"),
+        (
+            {},
+            "verified-diffusion",
+            r"names none; mask_id=ID.*this model can use: ar, auto, ngram.*, verified-diffusion:mask_id=ID$",
+        ),
         ({}, "verified-diffusion:mask_id=61", r"mask_id=61 is not in its vocabulary \(0 to 60\)"),
         (
             {"attention": "block", "block_size": 4, "mask_id": MASK},
@@ -327,9 +331,9 @@ def test_a_model_that_cannot_be_read_both_ways_is_refused(changes, spec, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("block=0", "block is at least 1"),
+        ("block=0", "a block has at least 1 position"),
         ("layout=square", "expected pruned, quadratic or linear"),
-        ("mask_id=-3", "mask_id is a token id"),
+        ("mask_id=-3", "mask_id=-3: expected a token id, at least 0"),
         ("mask_id=x", "expected a whole number"),
     ],
 )

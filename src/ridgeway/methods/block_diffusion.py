@@ -76,7 +76,7 @@ class BlockDiffusion(Denoising):
             return f"subblock={self.subblock} is more than a block of {size} positions"
         return None
 
-    def caution(self, traits: ModelTraits) -> str | None:
+    def mismatch(self, traits: ModelTraits) -> str | None:
         if self.block is not None and traits.block_size is not None and self.block != traits.block_size:
             return f"the model was trained with blocks of {traits.block_size} tokens, and block={self.block} differs"
         return None

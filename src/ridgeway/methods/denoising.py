@@ -59,6 +59,13 @@ class Denoising(RevealOptions):
             return f"mask_id={self.mask_id} is not in the vocabulary (0 to {traits.vocab_size - 1})"
         return None
 
+    def caution(self, traits: ModelTraits) -> str | None:
+        return "; ".join(filter(None, (self.mismatch(traits), self.idle))) or None
+
+    def mismatch(self, traits: ModelTraits) -> str | None:
+        """How what is asked for differs from what the model was trained for, as a sentence."""
+        return None
+
     def mask_of(self, traits: ModelTraits) -> int:
         """Id of the mask token."""
         stated = traits.mask_id if self.mask_id is None else self.mask_id

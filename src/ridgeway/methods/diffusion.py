@@ -62,7 +62,7 @@ class Diffusion(Denoising):
     def approximate(self) -> str | None:
         return None if self.cache == "none" else f"{self.cache.replace('-', ' ')} cache"
 
-    def caution(self, traits: ModelTraits) -> str | None:
+    def mismatch(self, traits: ModelTraits) -> str | None:
         if traits.attention == "causal-block":
             return f"the model denoises blocks of {traits.block_size or 'a few'} tokens; a whole answer is a longer one"
         return None

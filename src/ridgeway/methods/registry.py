@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_type_hints
 
 from ridgeway.core.errors import MethodError, did_you_mean
 from ridgeway.core.method import DecodingMethod
@@ -18,6 +18,7 @@ from ridgeway.methods.diffusion import Diffusion
 from ridgeway.methods.draft_model import Draft
 from ridgeway.methods.lookahead import Lookahead
 from ridgeway.methods.ngram import NGram
+from ridgeway.methods.option_types import from_text
 from ridgeway.methods.recycling import Recycling
 from ridgeway.methods.self_speculative import SelfSpeculative
 from ridgeway.methods.suffix import Suffix
@@ -43,10 +44,11 @@ METHODS: Mapping[str, type[DecodingMethod]] = {
 
 def default_method(traits: ModelTraits) -> str:
     """What decodes a model of these traits if nobody says otherwise: of a causal model `auto`, which drafts only where
-    that pays and never changes the text; else the plainest method that can run it.
+    that pays and never changes the text; else the plainest method that can run it, or could if told the mask token.
     """
-    usual = (Auto, BlockDiffusion, Diffusion)
-    return next((cls.name for cls in usual if cls().refusal(traits) is None), Autoregressive.name)
+    usual = {cls.name: _usable_as(cls, traits) for cls in (Auto, BlockDiffusion, Diffusion)}
+    as_it_is = (name for name, spec in usual.items() if spec == name)
+    return next(as_it_is, next((name for name, spec in usual.items() if spec), Autoregressive.name))
 
 
 def make_method(spec: "str | DecodingMethod | type[DecodingMethod]") -> DecodingMethod:
@@ -80,10 +82,22 @@ def options_of(method: type[DecodingMethod]) -> dict[str, str]:
 def check_fit(method: DecodingMethod, traits: ModelTraits) -> None:
     """Raise MethodError, naming the built-in methods that would do, if `method` cannot run such a model."""
     refusal = method.refusal(traits)
-    if refusal is not None:
-        usable = [name for name, cls in METHODS.items() if cls().refusal(traits) is None]
-        instead = f"this model can use: {', '.join(usable)}" if usable else "no built-in method can use this model"
-        raise MethodError(f"method {method.name!r} cannot run this model: {refusal}; {instead}")
+    if refusal is None:
+        return
+    usable = [spec for cls in METHODS.values() if (spec := _usable_as(cls, traits)) is not None]
+    instead = f"this model can use: {', '.join(usable)}" if usable else "no built-in method can use this model"
+    if method.name in usable:
+        instead = f"this model can use {method.name} without that option"
+    raise MethodError(f"method {method.name!r} cannot run this model: {refusal}; {instead}")
+
+
+def _usable_as(method: type[DecodingMethod], traits: ModelTraits) -> str | None:
+    """How to name `method` so that it can run such a model; None if it cannot."""
+    if method().refusal(traits) is None:
+        return method.name
+    if "mask_id" in options_of(method) and method(mask_id=0).refusal(traits) is None:  # type: ignore[call-arg]
+        return f"{method.name}:mask_id=ID"
+    return None
 
 
 def _parse(spec: str, text: str) -> dict[str, str]:
@@ -92,6 +106,8 @@ def _parse(spec: str, text: str) -> dict[str, str]:
         key, equals, value = part.partition("=")
         if not equals or not key:
             raise MethodError(f"method {spec!r}: expected key=value after the colon, not {part!r}")
+        if key.strip() in options:
+            raise MethodError(f"method {spec!r}: {key.strip()} is given twice")
         options[key.strip()] = value.strip()
     return options
 
@@ -103,28 +119,10 @@ def _build(method: type[DecodingMethod], name: str, options: dict[str, str]) -> 
             takes = did_you_mean(key, known) if known else "it takes none"
             raise MethodError(f"method {name!r} has no option {key!r}: {takes}")
     hints = get_type_hints(method) if dataclasses.is_dataclass(method) else get_type_hints(method.__init__)
-    values = {key: _convert(name, key, text, hints.get(key, str)) for key, text in options.items()}
     try:
-        return method(**values)
+        return method(**{key: from_text(key, text, hints.get(key, str)) for key, text in options.items()})
     except (TypeError, ValueError) as error:
         raise MethodError(f"method {name!r}: {error}") from error
-
-
-def _convert(method: str, key: str, text: str, kind: Any) -> Any:
-    kind = next(iter(set(get_args(kind)) & {bool, int, float}), kind)  # of an option that may be left out
-    if kind is bool:
-        if text.lower() in ("true", "yes", "1", "on"):
-            return True
-        if text.lower() in ("false", "no", "0", "off"):
-            return False
-        raise MethodError(f"method {method!r}: {key}={text!r}: expected true or false")
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise MethodError(f"method {method!r}: {key}={text!r}: expected {what}") from None
-    return text
 
 
 def _load(path: Path, class_name: str) -> type[DecodingMethod]:

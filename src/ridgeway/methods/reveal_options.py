@@ -4,7 +4,7 @@ A schedule (`sampler`, `steps`) and a rule (`reveal`) are told apart and compose
 the two fit each other.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from ridgeway.core.arrays import DoubleArray
 from ridgeway.core.method import DecodingMethod
 from ridgeway.core.query import Answer
 from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.methods.option_types import check_types
 from ridgeway.methods.reveal import AtLeast, AtMost, RevealRule, make_rule
 from ridgeway.methods.reveal_schedule import SCHEDULES, ExpectedCount, Schedule
 
@@ -45,6 +46,7 @@ class RevealOptions(DecodingMethod):
     mask_id: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps={self.steps}: a step reveals at least one token, so at least 1 is needed")
         if self.sampler not in SCHEDULES:
@@ -68,15 +70,43 @@ class RevealOptions(DecodingMethod):
     @cached_property
     def rule(self) -> RevealRule:
         """What `reveal` names, within the bounds that `steps` and `pace` set."""
-        name = self.reveal
-        if name == "auto" and self.sampler in ("ancestral", "first-hitting"):
-            name = "random"
-        elif name == "auto":
-            name = "threshold" if self.steps is None and self.sampler == "fixed" else "confidence"
+        name = self._named
         rule = name if isinstance(name, RevealRule) else make_rule(name, self.threshold, self.factor, self.bound)
         if not rule.adaptive or not self.scheduled:
             return rule
         return AtMost(rule) if self.pace == "ceiling" else AtLeast(rule)
+
+    @property
+    def _named(self) -> str | RevealRule:
+        """`reveal`, with what `auto` stands for."""
+        if self.reveal != "auto":
+            return self.reveal
+        if self.sampler in ("ancestral", "first-hitting"):
+            return "random"
+        return "confidence" if self.scheduled else "threshold"
+
+    @property
+    def idle(self) -> str | None:
+        """Which options were set and change nothing, beside the others, as a sentence; None if there are none."""
+        name, rule = self._named, self.rule
+        named = name if isinstance(name, str) else type(name).__name__
+        used = {
+            "threshold": name in ("threshold", "longest-prefix"),
+            "factor": name == "factor",
+            "bound": name == "entropy-bounded",
+            "pace": rule.adaptive and self.scheduled,
+            "end_time": self.sampler == "expected",
+        }
+        idle = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(self)
+            if not used.get(field.name, True) and getattr(self, field.name) != field.default
+        ]
+        if not idle:
+            return None
+        verb = "changes" if len(idle) == 1 else "change"
+        steps = "no steps" if self.steps is None else f"steps={self.steps}"
+        return f"{', '.join(idle)} {verb} nothing with reveal={named}, sampler={self.sampler} and {steps}"
 
     @property
     def scheduled(self) -> bool:

@@ -34,6 +34,7 @@ from ridgeway.core.traits import ModelTraits
 from ridgeway.core.visibility import CAUSAL, Tree
 from ridgeway.methods.mask_drafter import Drafts, Layout, MaskDrafter, mask_of
 from ridgeway.methods.mask_layout import NO_MASKS, MaskLayout, linear, quadratic
+from ridgeway.methods.option_types import check_types
 from ridgeway.methods.verify import PREFILL, verified
 
 
@@ -49,12 +50,13 @@ class VerifiedDiffusion(DecodingMethod):
     mask_id: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.block < 1:
-            raise ValueError("block is at least 1")
+            raise ValueError(f"block={self.block}: a block has at least 1 position")
         if self.layout not in ("pruned", "quadratic", "linear"):
             raise ValueError(f"layout={self.layout!r}: expected pruned, quadratic or linear")
         if self.mask_id is not None and self.mask_id < 0:
-            raise ValueError("mask_id is a token id, at least 0")
+            raise ValueError(f"mask_id={self.mask_id}: expected a token id, at least 0")
 
     @cached_property
     def drafter(self) -> MaskDrafter:  # type: ignore[override]
