@@ -6,6 +6,7 @@ import typer
 
 if TYPE_CHECKING:
     from ridgeway.lab.catalog import Catalog, Subject
+    from ridgeway.lab.runs import Runner
 
 _MODELS = "8b,llama-3.1-70b,qwen3-30b-a3b"
 _MACHINES = "h100,b200,rtx-4090"
@@ -20,7 +21,9 @@ def lab(
     on: Annotated[
         str, typer.Option("--on", help="A machine to begin with: h100, a .toml file, or `this` one.")
     ] = "h100",
-    precision: Annotated[str, typer.Option("--precision", "--dtype", help="bf16, int8, 4-bit ...")] = "bf16",
+    precision: Annotated[
+        str | None, typer.Option("--precision", "--dtype", help="bf16, 4-bit ...; `as run`: as this machine runs it.")
+    ] = None,
     port: Annotated[int, typer.Option("--port", help="Where to serve, on this machine only.")] = 8321,
     browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     export: Annotated[
@@ -39,23 +42,25 @@ def lab(
     from pathlib import Path
 
     from ridgeway.core.errors import RequestError
-    from ridgeway.lab.catalog import Catalog, Subject
-    from ridgeway.lab.runs import points_of_reports
-    from ridgeway.roofline.precision import precision as precision_named
+    from ridgeway.lab.catalog import AS_RUN, THIS, Catalog, Subject
+    from ridgeway.lab.runs import Runner, points_of_reports
 
-    catalog = Catalog()
-    start = Subject(catalog.enter_model(model), catalog.enter_machine(on), precision_named(precision).name)
+    runner = Runner()
+    catalog = Catalog(as_run=runner.predictor)
+    name, where = catalog.enter_model(model), catalog.enter_machine(on)
+    if precision is None:
+        precision = AS_RUN if where == THIS and name in runner.models else "bf16"
+    start = Subject(name, where, catalog.enter_precision(precision))
     catalog.predictor(start)
-    points = []
     if runs is not None:
         try:
-            points = points_of_reports(Path(runs).read_text(), runs)
+            runner.points += points_of_reports(Path(runs).read_text(), runs)
         except OSError as error:
             raise RequestError(f"--runs {runs}: cannot be read: {error.strerror}") from error
     if export is not None:
-        _export(export, catalog, subjects_of(catalog, start, models, machines, precisions), points)
+        _export(export, catalog, subjects_of(catalog, start, models, machines, precisions), runner.points)
         return
-    _serve(catalog, start, points, port, browser)
+    _serve(catalog, start, runner, port, browser)
 
 
 def subjects_of(
@@ -67,7 +72,6 @@ def subjects_of(
     from itertools import product
 
     from ridgeway.lab.catalog import Subject
-    from ridgeway.roofline.precision import precision
 
     def listed(text: str | None, usual: str, own: str) -> list[str]:
         text = (usual if own in usual.split(",") else "") if text is None else text
@@ -76,7 +80,7 @@ def subjects_of(
     found = product(
         [catalog.enter_model(name) for name in listed(models, _MODELS, start.model)],
         [catalog.enter_machine(name) for name in listed(machines, _MACHINES, start.machine)],
-        [precision(name).name for name in listed(precisions, _PRECISIONS, start.precision)],
+        [catalog.enter_precision(name) for name in listed(precisions, _PRECISIONS, start.precision)],
     )
     return list(dict.fromkeys(Subject(*names) for names in found))
 
@@ -107,7 +111,7 @@ def _export(path: str, catalog: "Catalog", subjects: "list[Subject]", points: "l
     typer.echo(f"{path}: {len(subjects)} of model, machine and precision in {len(page.encode()) / 1e3:,.0f} kB")
 
 
-def _serve(catalog: "Catalog", start: "Subject", points: "list[Any]", port: int, browser: bool) -> None:
+def _serve(catalog: "Catalog", start: "Subject", runner: "Runner", port: int, browser: bool) -> None:
     from contextlib import closing
     from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
@@ -121,7 +125,6 @@ def _serve(catalog: "Catalog", start: "Subject", points: "list[Any]", port: int,
         raise RequestError(
             f"serving the page needs {error.name}: pip install 'ridgeway[serve]'; --export FILE does without"
         ) from None
-    from ridgeway.lab.runs import Runner
 
     with closing(socket(AF_INET, SOCK_STREAM)) as probe:
         probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
@@ -129,7 +132,7 @@ def _serve(catalog: "Catalog", start: "Subject", points: "list[Any]", port: int,
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             raise RequestError(f"--port {port}: cannot be listened on: {error}; name another one") from error
-    app = make_app(catalog, start, Runner(points=points))
+    app = make_app(catalog, start, runner)
     address = f"http://127.0.0.1:{port}/"
     typer.echo(f"{address}  (Ctrl-C ends it)", err=True)
     if browser:

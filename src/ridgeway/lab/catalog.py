@@ -15,7 +15,7 @@ from ridgeway.models.known import find_known, find_outline, known_models, outlin
 from ridgeway.models.outline import Outline
 from ridgeway.roofline.hardware import machine, machine_from_file, machine_key, machine_names
 from ridgeway.roofline.machine import Machine
-from ridgeway.roofline.precision import COMPARED, PRECISIONS
+from ridgeway.roofline.precision import COMPARED, PRECISIONS, precision
 from ridgeway.roofline.predict import Predictor
 from ridgeway.roofline.this_machine import this_machine
 
@@ -66,6 +66,10 @@ class Catalog:
             self.machines[found.name] = found
             return found.name
         return machine_key(machine(argument).name) or argument
+
+    def enter_precision(self, argument: str) -> str:
+        """A name or alias of `roofline.precision`, or `as run`."""
+        return AS_RUN if argument == AS_RUN else precision(argument).name
 
     def outline(self, name: str) -> Outline:
         """Raises ModelError with the nearest names."""

@@ -245,7 +245,7 @@ def _summary(report: RunReport) -> dict[str, Any]:
     return summary
 
 
-def points_of_reports(lines: str, where: str) -> list[Mapping[str, Any]]:
+def points_of_reports(lines: str, where: str) -> list[dict[str, Any]]:
     """Points of runs that `ridgeway run --json` wrote, one report a line. Raises RequestError."""
     found = []
     for number, line in enumerate(filter(str.strip, lines.splitlines()), 1):

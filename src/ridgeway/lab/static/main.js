@@ -61,7 +61,7 @@ class Lab {
     Object.assign(this.state, changes);
     const { model, machine, precision } = this.state;
     const names = this.boot.runnable.map((one) => one.name);
-    if (precision === AS_RUN && (machine !== "this" || !names.includes(model))) {
+    if (this.served && precision === AS_RUN && (machine !== "this" || !names.includes(model))) {
       // As it runs here is said of a model that runs, and here.
       if ("precision" in changes) Object.assign(this.state, { machine: "this", model: names.includes(model) ? model : names[0] });
       else this.state.precision = "bf16";
@@ -138,7 +138,7 @@ class Lab {
     const machine = this.boot.machines.find((one) => one.name === state.machine)?.title ?? state.machine;
     const article = /^8|^11|^18/.test(model) ? "An" : "A";
     const where = machine === "this machine" ? machine : `an ${machine}`.replace(/^an (?=[^AEFHILMNORSX8])/, "a ");
-    if (state.precision === AS_RUN) return `${model}, as it runs here, on ${where}`;
+    if (state.precision === AS_RUN) return `${model}, as it runs on ${where},`;
     const named = /model/.test(model) ? `${article} ${model.replace(", dense", "")}` : model;
     return `${named} in ${state.precision} on ${where}`;
   }
@@ -162,9 +162,14 @@ class Lab {
     this.refresh();
   }
 
-  /** Runs of the model that is chosen, on the machine that is chosen. */
+  /** Runs of this machine, where the roof is that of the arithmetic that they used. */
+  runsHere(state) {
+    return this.runs.filter((run) => state.precision === AS_RUN && run.machine === this.roof.machine);
+  }
+
+  /** Those of the model that is chosen. */
   runsOf(state) {
-    return this.runs.filter((run) => run.name === state.model && run.machine === this.roof.machine);
+    return this.runsHere(state).filter((run) => run.name === state.model);
   }
 
   /** What was run, on the map. */

@@ -27,7 +27,7 @@ export class Roofline {
   draw(state, table, lab, tables) {
     const facts = table.facts;
     const points = this.#points(state, facts, tables);
-    const runs = lab.runs.filter((run) => run.machine === facts.machine);
+    const runs = lab.runsHere(state);
     const { readouts } = this.stage;
     readouts.set("peak", scaled(facts.peak, "FLOP/s"), `${facts.arithmetic}, ${facts.source === "measured" ? "measured" : "by its data sheet"}`, "compute");
     readouts.set("bandwidth", scaled(facts.bandwidth, "B/s"), "main memory", "memory");
