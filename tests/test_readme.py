@@ -53,6 +53,10 @@ def test_the_layout_in_the_readme_is_the_layout():
     assert named == {name for name in here if not name.startswith("__") and name != "py"}
 
 
+def test_every_document_is_in_the_index():
+    assert [path.name for path in (ROOT / "docs").glob("*.md") if f"(docs/{path.name})" not in README] == []
+
+
 def test_what_one_sees_was_captured():
     assert "CAPTURE" not in README
     assert "<- the wall" in README

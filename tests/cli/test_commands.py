@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from ridgeway.cli import app
+from ridgeway.cli.generation import COMMANDS as NEXT
 
 ROOT = Path(__file__).parent.parent.parent
 KEYS = {
@@ -22,12 +26,29 @@ def ridgeway(*arguments, stdin=""):
     return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=300, check=False, cwd=ROOT)
 
 
-@pytest.mark.parametrize("command", ["run", "chat", "machine", "methods"])
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_itself(command):
-    overview, one = ridgeway("--help"), ridgeway(command, "--help")
-    assert command in overview.stdout
-    assert (overview.returncode, one.returncode) == (0, 0)
+    one = ridgeway(command, "--help")
+    assert one.returncode == 0
     assert "Options" in one.stdout
+
+
+def test_the_overview_and_the_readme_name_every_command():
+    overview, readme = ridgeway("--help").stdout, (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if f" {name} " not in overview] == []
+    assert [name for name in COMMANDS if f"ridgeway {name}" not in readme] == []
+
+
+def test_what_a_run_says_to_type_next_are_commands():
+    assert [line for line in NEXT if line.split()[1] not in COMMANDS] == []
+
+
+def test_help_holds_no_brackets_which_would_vanish_as_markup():
+    for name, command in COMMANDS.items():
+        assert [option.name for option in command.params if "[" in (getattr(option, "help", "") or "")] == [], name
 
 
 def test_a_run_streams_text_shows_the_card_and_ends_with_one_line_of_json():

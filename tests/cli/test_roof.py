@@ -91,11 +91,12 @@ def test_a_table_of_measurements_is_reported_against_the_gate(tmp_path):
         (["llama-3.1-8b", "--on", "h100", "--dtype", "bf61"], "not a precision"),
         (["llama-3.1-8b", "--on", "h100", "--batch", "0"], "concurrency"),
         (["llama-3.1-8b", "--on", "h100", "--sweep", "bach=1..4"], "did you mean batch"),
+        (["llama-3.1-8b", "--on", "h100", "--sweep", "acceptance=0..1"], "add --method speculative or"),
         (["llama-3.1-8b", "--on", "h100", "--skew", "-1"], "skew"),
         (["llama-3.1-8b", "--on", "h100", "--engine", "vlm"], "known:"),
         (["llama-3.1-8b", "--on", "h100", "--kv-bits", "7"], "expected 8, 16 or 32"),
         (["--on", "h100"], "a model or --params"),
-        (["--validate", "nowhere.csv"], "cannot be read"),
+        (["--validate", "nowhere.csv"], "nowhere.csv: cannot be read: No such file"),
     ],
 )
 def test_a_wrong_input_is_one_line_and_exit_code_2(arguments, says):

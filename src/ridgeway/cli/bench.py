@@ -30,7 +30,7 @@ def bench(
         int, typer.Option("--max-tokens", min=2, help="New tokens of every answer, exactly.")
     ] = DEFAULT_MAX_TOKENS,
     against: Annotated[
-        str, typer.Option("--against", help="Other engines: llama.cpp, openvino, transformers (ridgeway[peers]).")
+        str, typer.Option("--against", help="Other engines: llama.cpp, openvino, transformers (extra `peers`).")
     ] = "",
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds; figures are their medians.")] = 5,
     raw: options.Raw = False,
@@ -42,7 +42,9 @@ def bench(
         str | None,
         typer.Option("--json", help="Write everything as one line of JSON to this file; `-`: last on standard output."),
     ] = None,
-    plot: Annotated[str | None, typer.Option("--plot", help="Draw the runs under the roof into this SVG file.")] = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", help="Draw the runs under the roof into this .svg file.")
+    ] = None,
 ) -> None:
     """Measure decoding methods, batch sizes and other engines in turn, on the same prompts, and compare them."""
     from json import dumps
@@ -132,7 +134,7 @@ def batch_sizes(text: str) -> tuple[int, ...]:
 
     sizes = [part.strip() for part in text.split(",") if part.strip()]
     if not sizes or not all(size.isdecimal() and int(size) >= 1 for size in sizes):
-        raise RidgewayError(f"batch={text}: expected whole numbers of at least 1, such as 1,8")
+        raise RidgewayError(f"--batch {text}: expected whole numbers of at least 1, such as 1,8")
     return tuple(dict.fromkeys(map(int, sizes)))
 
 

@@ -21,7 +21,7 @@ from ridgeway.models.shipped import SHIPPED
 from ridgeway.roofline.card import Card
 from ridgeway.roofline.report import RunReport
 
-COMMANDS = ("ridgeway chat", "ridgeway machine", "ridgeway methods", "ridgeway run --help")
+COMMANDS = ("ridgeway chat", "ridgeway bench", "ridgeway lab", "ridgeway roof MODEL --on h100")
 
 
 def say(text: str) -> None:

@@ -25,7 +25,8 @@ Method = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="How tokens are decoded: NAME or NAME:key=value,... (see `ridgeway methods`), or FILE.py:CLASS.",
+        help="How tokens are decoded: NAME or NAME:key=value,... (see `ridgeway methods`), or FILE.py:CLASS; by "
+        "default `auto`, or what suits a diffusion model.",
     ),
 ]
 Executor = Annotated[
@@ -40,7 +41,7 @@ Quant = Annotated[
     typer.Option("--quant", help="Quantize weights in floats as they are loaded: q8_0 or q4_0."),
 ]
 KvCache = Annotated[
-    str | None, typer.Option("--kv-cache", help="Keep keys and values as fp16 or int8; int8 halves their memory.")
+    str | None, typer.Option("--kv-cache", help="Keep keys and values as fp16 (default) or int8, half of it.")
 ]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")]
 Temperature = Annotated[

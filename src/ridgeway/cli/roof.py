@@ -38,7 +38,8 @@ def roof(
         typer.Option("--method", help="NAME or NAME:key=value,... with its assumptions; may be repeated."),
     ] = None,
     acceptance: Annotated[
-        float | None, typer.Option("--acceptance", help="Chance that a draft is accepted, 0 to 1.")
+        float | None,
+        typer.Option("--acceptance", help="Chance that a draft is accepted, 0 to 1; by default each method's."),
     ] = None,
     draft: Annotated[str | None, typer.Option("--draft", help="A draft model, whose cost is then computed.")] = None,
     engine: Annotated[str, typer.Option("--engine", help="llama.cpp, compiled, server or eager; by default any.")] = "",
@@ -46,12 +47,13 @@ def roof(
     skew: Annotated[float | None, typer.Option("--skew", help="How unevenly experts are chosen; 0 is uniform.")] = None,
     price: options.Price = None,
     sweep: Annotated[
-        str | None, typer.Option("--sweep", help="Vary one thing: batch=1..512, acceptance=0.1..0.9.")
+        str | None,
+        typer.Option("--sweep", help="Vary one thing: batch=1..512, or what the first --method assumes."),
     ] = None,
     compare: Annotated[str | None, typer.Option("--compare", help="Other machines too: h100,h200,l4.")] = None,
     json: Annotated[
         str | None,
-        typer.Option("--json", help="Write everything as one line of JSON to this file; `-`: to the screen."),
+        typer.Option("--json", help="Write everything as one line of JSON to this file; `-`: last on standard output."),
     ] = None,
     plot: Annotated[
         str | None, typer.Option("--plot", help="Draw the roofline with every workload to this .svg file.")

@@ -142,20 +142,31 @@ def _contested(after: dict[int, list[Match]], longest: int) -> bool:
     return next(others)[0][0] > longest
 
 
-class TextDrafter(Guesser):
-    """Guesses what followed in the text so far. longest: beyond which matches are not measured."""
+class OwnMatches:
+    """Where the newest tokens of each sequence were before in its own text."""
 
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
+    def __init__(self) -> None:
         self._indexes: WeakKeyDictionary[Sequence, Matches] = WeakKeyDictionary()
 
-    def guess(self, sequence: Sequence, budget: int) -> Trie:
+    def find(self, sequence: Sequence, longest: int) -> list[Match]:
+        """As `Matches.find`."""
         tokens = sequence.tokens
         index = self._indexes.get(sequence)
         if index is None:
             index = self._indexes[sequence] = Matches()
         index.extend(tokens)
-        return likely_tree(tokens, index.find(tokens, tokens, self.longest), budget)
+        return index.find(tokens, tokens, longest)
+
+
+class TextDrafter(Guesser):
+    """Guesses what followed in the text so far. longest: beyond which matches are not measured."""
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self._matches = OwnMatches()
+
+    def guess(self, sequence: Sequence, budget: int) -> Trie:
+        return likely_tree(sequence.tokens, self._matches.find(sequence, self.longest), budget)
 
 
 class AnswersDrafter(Guesser):

@@ -9,10 +9,9 @@ text of any length.
 """
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from ridgeway.core.sequence import Sequence
-from ridgeway.methods.matches import Matches
+from ridgeway.methods.matches import OwnMatches
 from ridgeway.methods.trie import Guesser, Trie
 from ridgeway.methods.verify import Speculative
 
@@ -26,17 +25,13 @@ class NGramDrafter(Guesser):
     def __init__(self, longest: int, branches: int = 1) -> None:
         self.longest = longest
         self.branches = branches
-        self._indexes: WeakKeyDictionary[Sequence, Matches] = WeakKeyDictionary()
+        self._matches = OwnMatches()
 
     def guess(self, sequence: Sequence, budget: int) -> Trie:
         """At most `budget` tokens."""
         tokens = sequence.tokens
-        index = self._indexes.get(sequence)
-        if index is None:
-            index = self._indexes[sequence] = Matches()
-        index.extend(tokens)
         trie = Trie()
-        found = index.find(tokens, tokens, self.longest)
+        found = self._matches.find(sequence, self.longest)
         if not found:
             return trie
         matched = found[0][0]

@@ -88,7 +88,9 @@ def read_rows(path: str | Path) -> list[Measurement | Refusal]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise RidgewayError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise RidgewayError(f"{path}: cannot be read as a table: {error}") from None
     rows = [_of_speedups(row) if "speedup_x" in row else row for row in rows]
     missing = [name for name in NEEDED if not rows or name not in rows[0]]

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ridgeway.core.errors import RequestError, did_you_mean
-from ridgeway.roofline.decoding import Decoding
+from ridgeway.roofline.decoding import DECODINGS, Decoding
 from ridgeway.roofline.workload import Workload
 
 _WORKLOAD = {"batch": "concurrency", "prompt": "prompt", "output": "output"}
@@ -20,6 +20,11 @@ def sweep_points(text: str, workload: Workload, method: Decoding) -> list[tuple[
     name, _, span = text.partition("=")
     known = [*_WORKLOAD, *(field.name for field in fields(method))]
     if name not in known:
+        assumed_by = [kind.name for kind in DECODINGS.values() if name in {field.name for field in fields(kind)}]
+        if assumed_by:
+            raise RequestError(
+                f"--sweep {text}: {method.name} assumes no {name}; add --method {' or --method '.join(assumed_by)}"
+            )
         raise RequestError(f"--sweep {text}: nothing is called {name!r}; {did_you_mean(name, known)}")
     return [(value, *_changed(name, value, workload, method)) for value in _values(text, span, name, method)]
 
