@@ -18,6 +18,7 @@ from typing import NamedTuple
 _WINDOW = 32  # ratios kept of each kind: a machine's speed drifts
 _LATEST = 20  # of those that are kept for later processes, at most so many are of the one that ends
 _MOST_KINDS = 300  # kept for later processes
+_FARTHEST = 8  # classes of rows over which kinds lend to each other: one row to eight, or two octaves
 _ENOUGH = 8  # ratios from which on a kind speaks for itself
 _NARROWEST = 0.02
 _LOW, _HIGH = 0.05, 0.95
@@ -141,7 +142,7 @@ class Calibration:
 
     def _alike(self, kind: Kind) -> list[Kind]:
         """The kind; while it has few observations, the nearest ones too: in rows, then in attention, then of other
-        bounds.
+        bounds. What a step of one row shows of a kernel says nothing of five hundred, so none that are far off in rows.
         """
 
         def distance(other: Kind) -> tuple[bool, int, int, Kind]:
@@ -153,7 +154,8 @@ class Calibration:
             return [kind]
         found: list[Kind] = []
         count = 0
-        for other in sorted(self._kinds, key=distance):
+        near = (other for other in self._kinds if abs(other.size - kind.size) <= _FARTHEST)
+        for other in sorted(near, key=distance):
             if found and count >= _ENOUGH // 2:
                 break
             found.append(other)

@@ -116,7 +116,7 @@ class Predictor:
             prefill_yields=method.prefill_yields,
             capacity=Capacity.of(model, workload, caches=shape is not None),
             experts=self._experts(workload.concurrency * widest),
-            peak_bandwidth=self.machine.memory_bandwidth,
+            peak_bandwidth=self.machine.bandwidth(decode.cost.working_set),
             peak_compute=self.machine.compute(model.arithmetic),
         )
 

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pytest
 from test_matmul import quantized_rows, random_tensor
 
 from ridgeway.kernels.cpu.ceiling import Int8Ceiling
@@ -13,6 +14,7 @@ from ridgeway.kernels.cpu.tiles import tile_matrix
 from ridgeway.models.cache_folder import cache_folder
 
 
+@pytest.mark.slow  # it measures
 def test_no_product_is_faster_than_the_ceiling():
     compiler, isa = Compiler(cache_folder("kernels")), choose_instruction_set()
     ceiling = Int8Ceiling(compiler, isa, threads=1)
