@@ -46,8 +46,8 @@ def test_a_bench_shows_a_card_and_a_table_and_ends_with_one_line_of_json(tmp_pat
     ("arguments", "says"),
     [
         (["--methods", "arr"], "did you mean ar"),
-        (["--batch", "0"], "batch=0"),
-        (["--batch", "one"], "batch=one"),
+        (["--batch", "0"], "--batch 0"),
+        (["--batch", "one"], "--batch one"),
         (["--against", "llama"], "did you mean llama"),
         (["--prompts", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--prompts", "README.md"], "README.md, line 1"),
