@@ -63,7 +63,7 @@ class Emitter:
 
     def fetch_ahead(self, pointer: Any) -> None:
         """Asks for the weights that come some groups later; the processor's own guess stops at page borders."""
-        flags = [ir.Constant(_INT, flag) for flag in (0, 3, 1)]  # to read, keep in all caches, data
+        flags = [ir.Constant(_INT, flag) for flag in (0, 0, 1)]  # to read, keep in all caches, data
         for offset in range(0, self.tile.block_bytes, 64):
             call(self.builder, "llvm.prefetch.p0", ir.VoidType(), self.at(pointer, _AHEAD + offset), *flags)
 
