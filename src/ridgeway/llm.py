@@ -27,9 +27,11 @@ from ridgeway.engine.request import Request
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
 from ridgeway.engine.workbench import EngineWorkbench
+from ridgeway.executors.draft_heads import make_unroller
 from ridgeway.executors.memory import check_room, slots_that_fit
 from ridgeway.executors.registry import Storage, make_executor, measured_by
 from ridgeway.methods.registry import check_fit, default_method, make_method
+from ridgeway.models.draft_head import draft_head_of
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
@@ -110,9 +112,12 @@ class LLM:
         self._learned: list[Learned] = []
         self.cost_model = self._cost_model(self.model, self.executor)
         if slots is None:
-            slots = slots_that_fit(self.executor.slot_bytes, 64 * self.traits.max_positions)
+            slots = slots_that_fit(self.executor.slot_bytes, 64 * self.executor.traits.max_positions)
         check_room(slots, self.executor.slot_bytes)
-        self.engine = Engine(self.executor, self.cost_model, slots, Limits(max_rows, max_sequences), prefix_caching)
+        head = draft_head_of(self.model)
+        unroller = None if head is None else make_unroller(self.executor, head)
+        limits = Limits(max_rows, max_sequences)
+        self.engine = Engine(self.executor, self.cost_model, slots, limits, prefix_caching, unroller)
         self.steps: list[StepReport] = []
         self.outputs: list[RequestOutput] = []
         self._calls: list[Call] = []
@@ -124,7 +129,7 @@ class LLM:
 
     @property
     def traits(self) -> ModelTraits:
-        return self.executor.traits
+        return self.engine.traits
 
     @property
     def title(self) -> str:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ridgeway.core.arrays import BoolArray, DoubleArray, IntArray, ints
+from ridgeway.core.arrays import BoolArray, DoubleArray, FloatArray, IntArray, ints
+from ridgeway.core.drafting import Guessed
 from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
@@ -194,6 +195,14 @@ class Streams(Protocol):
         self, views: Sequences[View], queries: Sequences[Query], sublayers: BoolArray | None = None
     ) -> list[Answer]:
         """One weight stream over views of one model."""
+        ...
+
+    def unroll(self, sequences: Sequences[Sequence], hidden: FloatArray, depth: int, least: float = 0.0) -> Guessed:
+        """What the model's draft head guesses of the next `depth` tokens of each sequence.
+
+        hidden: (sequences, hidden) of the rows that their newest tokens were drawn from. least: see
+        `core.drafting.Unrolling`. Raises MethodError if the model has no draft head.
+        """
         ...
 
     def price(self, drafted: int) -> float:

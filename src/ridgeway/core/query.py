@@ -15,7 +15,7 @@ import numpy as np
 from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, FloatArray, IntArray, ints
 from ridgeway.core.visibility import CAUSAL, Visibility
 
-Measure = Literal["logprob", "confidence", "margin", "entropy", "distribution", "logits"]
+Measure = Literal["logprob", "confidence", "margin", "entropy", "distribution", "logits", "hidden"]
 
 
 class Span(NamedTuple):
@@ -42,7 +42,8 @@ class Readout:
     top: how many of the likeliest tokens' log-probabilities are wanted. forbid: ids that are never chosen.
     measures: `logprob` of the chosen token; `confidence`, its probability; `margin` between the two likeliest
     probabilities; `entropy` in nats; `distribution`, what the token was drawn from, after temperature, penalties and
-    truncation; `logits`: these two are whole rows of the vocabulary (for tests, `LLM.logits` and `accept=ratio`).
+    truncation; `logits`: these two are whole rows of the vocabulary (for tests, `LLM.logits` and `accept=ratio`);
+    `hidden`, the residual stream behind the last layer, before the final norm: what draft heads go on from.
     All other measures are of the model's own distribution, before temperature, penalties and truncation.
     """
 
@@ -149,6 +150,7 @@ class Answer:
     tokens: (n,) chosen tokens. logprobs: (n,) of the chosen tokens. ranks: (n,) how many tokens are likelier than the
     chosen one, plus 1. given: (n,) log-probabilities of the given tokens, given_ranks their ranks. top_ids,
     top_logprobs: (n, top), likeliest first. confidence, margin, entropy: (n,). distribution, logits: (n, vocabulary).
+    hidden: (n, hidden).
     """
 
     tokens: IntArray
@@ -163,6 +165,7 @@ class Answer:
     entropy: DoubleArray | None = None
     distribution: DoubleArray | None = None
     logits: FloatArray | None = None
+    hidden: FloatArray | None = None
 
     def part(self, start: int, stop: int) -> "Answer":
         """The answer of read rows `start` to `stop - 1`."""

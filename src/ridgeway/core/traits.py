@@ -28,6 +28,7 @@ class ModelTraits:
     - logit_shift: which position a row predicts. mask_shift: which one the mask rows of a causal model predict, whose
       clean rows predict the next; of other models `logit_shift` is of all rows.
     - mask_id: the token that stands for what is not known yet; None: the model has none. A causal model may have one.
+    - draft_head: whether a head was trained that guesses its next tokens from its hidden states.
     - block_size: how many positions a block has that is denoised at once; None where there are no blocks.
     """
 
@@ -39,6 +40,7 @@ class ModelTraits:
     mask_id: int | None = None
     block_size: int | None = None
     mask_shift: LogitShift = LogitShift.NEXT
+    draft_head: bool = False
 
     def __post_init__(self) -> None:
         assert self.mask_id is None or 0 <= self.mask_id < self.vocab_size, (self.mask_id, self.vocab_size)

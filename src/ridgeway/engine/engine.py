@@ -13,6 +13,7 @@ import numpy as np
 
 from ridgeway.cache.pages import PagedCache, PageTable
 from ridgeway.cache.pool import PagePool
+from ridgeway.core.drafting import Unroller
 from ridgeway.core.errors import MethodError, OutOfPagesError, RequestError, RidgewayError
 from ridgeway.core.executor import Executor
 from ridgeway.core.method import DraftTree
@@ -81,7 +82,7 @@ class Engine:
     """Runs requests of any mix of methods in one continuous batch.
 
     executor: one weight stream on a device. cost_model: counts and judges every step. slots: tokens whose K/V fit.
-    prefix_caching: whether a request takes up K/V that an earlier one left.
+    prefix_caching: whether a request takes up K/V that an earlier one left. unroller: the model's draft head.
     """
 
     def __init__(
@@ -91,10 +92,12 @@ class Engine:
         slots: int,
         limits: Limits | None = None,
         prefix_caching: bool = True,
+        unroller: Unroller | None = None,
     ) -> None:
         self.executor = executor
         self.cost_model = cost_model
-        self.traits = executor.traits
+        self.unroller = unroller
+        self.traits = replace(executor.traits, draft_head=unroller is not None)
         page_size = page_size_for(self.traits.block_size)
         self.pool = PagePool(max(1, slots // page_size), page_size)
         self.cache = PagedCache(self.pool)
@@ -253,6 +256,8 @@ class Engine:
                     self.failed(grant.running, error)
             for model, batch, seconds in streams.streams:
                 self._report(batch, Gain(), seconds, self.pool_fraction, model.cost_model)
+            for cost, count, seconds in streams.unrolled:
+                self._result.reports.append(StepReport.of_drafts(self.cost_model, cost, count, seconds))
         return drafts
 
     def _streams(self, grants: list[Grant], group: list[Grant]) -> EngineStreams:
@@ -272,7 +277,8 @@ class Engine:
             return prices[drafted] + self.prices.host
 
         certain = sum(grant.rows >= grant.running.sequence.pending for grant in grants)
-        return EngineStreams(self._target, self.draft_models, [grant.running for grant in group], price, certain)
+        running = [grant.running for grant in group]
+        return EngineStreams(self._target, self.draft_models, running, price, certain, self.unroller)
 
     def _with_logprobs(self, sequence: Sequence, query: Query) -> Query:
         """The query, reading also what the request wants to know of tokens' probabilities."""

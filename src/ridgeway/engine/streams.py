@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ridgeway.cache.pages import PageTable
-from ridgeway.core.arrays import BoolArray
+from ridgeway.core.arrays import BoolArray, FloatArray, ints
+from ridgeway.core.drafting import Guessed, Unroller, Unrolling
 from ridgeway.core.errors import MethodError
 from ridgeway.core.method import View
 from ridgeway.core.query import Answer, Batch, Entry, Query
@@ -22,6 +23,7 @@ from ridgeway.core.sequence import Sequence
 from ridgeway.engine.draft_models import DraftModel, Fork, Weights
 from ridgeway.engine.request import Running
 from ridgeway.engine.sampling import selection_of
+from ridgeway.roofline.traffic import Cost
 
 
 class DraftStream(NamedTuple):
@@ -32,11 +34,19 @@ class DraftStream(NamedTuple):
     seconds: float
 
 
+class Unrolled(NamedTuple):
+    """Steps of the draft head, which a drafter asked for."""
+
+    cost: Cost
+    sequences: int
+    seconds: float
+
+
 class EngineStreams:
     """The `Streams` of one round of drafting; a context manager that gives back the pages of all forks.
 
     target: the model that verifies. models: those that only draft, by name. price, certain: see
-    `core.method.Streams`.
+    `core.method.Streams`. unroller: the target's draft head, None if it has none.
     """
 
     def __init__(
@@ -46,16 +56,19 @@ class EngineStreams:
         running: Sequences[Running],
         price: Callable[[int], float],
         certain: int,
+        unroller: Unroller | None = None,
     ) -> None:
         self._target = target
         self._models = models
         self._tables = {entry.sequence.key: entry.table for entry in running}
         self._price = price
         self.certain = certain
+        self._unroller = unroller
         self._forks: list[Fork] = []
         for model in models.values():
             model.begin_round()
         self.streams: list[DraftStream] = []
+        self.unrolled: list[Unrolled] = []
 
     def __enter__(self) -> "EngineStreams":
         return self
@@ -93,6 +106,29 @@ class EngineStreams:
             theirs = cache.slots(source, sequence.cached)[rest]
             self._target.executor.move(theirs, cache.slots(table, sequence.cached)[rest])
         return fork
+
+    def unroll(self, sequences: Sequences[Sequence], hidden: FloatArray, depth: int, least: float = 0.0) -> Guessed:
+        """See `core.method.Streams`."""
+        head = self._unroller
+        if head is None:
+            raise MethodError("this model has no draft head: `ridgeway train` makes one")
+        asked = Unrolling(
+            hidden=hidden,
+            tokens=ints([sequence.tokens[-1] for sequence in sequences]),
+            positions=ints([sequence.committed for sequence in sequences]),
+            temperature=np.array([sequence.params.temperature for sequence in sequences]),
+            seed=np.array([sequence.seed for sequence in sequences], dtype=np.uint64),
+            sample=ints([sequence.sample for sequence in sequences]),
+            depth=depth,
+            least=least,
+        )
+        start = perf_counter()
+        guessed = head.unroll(asked)
+        seconds = perf_counter() - start
+        operations = guessed.steps * len(sequences) * head.operations
+        cost = Cost(weight_bytes=guessed.steps * head.held_bytes, matrix_flops=operations)
+        self.unrolled.append(Unrolled(cost, len(sequences), seconds))
+        return guessed
 
     def forward(
         self, views: Sequences[View], queries: Sequences[Query], sublayers: BoolArray | None = None

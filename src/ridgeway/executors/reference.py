@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from ridgeway.core.arrays import BoolArray, FloatArray, IntArray
 from ridgeway.core.query import Batch, Forward
 from ridgeway.core.traits import ModelTraits
+from ridgeway.executors.hidden import with_hidden
 from ridgeway.kernels.reference.attention import attend
 from ridgeway.kernels.reference.layers import (
     gelu,
@@ -98,7 +99,7 @@ class ReferenceExecutor:
                 x = x + self._attention(layer, x, angles, batch, seen)
             if runs[1]:
                 x = x + self._mlp(layer, x)
-        return Forward(answer(self._logits(x, batch), batch))
+        return Forward(with_hidden(answer(self._logits(x, batch), batch), batch, lambda rows: x[rows]))
 
     def _attention(
         self,

@@ -15,6 +15,7 @@ from ridgeway.methods.auto import Auto
 from ridgeway.methods.autoregressive import Autoregressive
 from ridgeway.methods.block_diffusion import BlockDiffusion
 from ridgeway.methods.diffusion import Diffusion
+from ridgeway.methods.draft_head import DraftHead
 from ridgeway.methods.draft_model import Draft
 from ridgeway.methods.lookahead import Lookahead
 from ridgeway.methods.ngram import NGram
@@ -35,6 +36,7 @@ METHODS: Mapping[str, type[DecodingMethod]] = {
         Lookahead,
         SelfSpeculative,
         Draft,
+        DraftHead,
         VerifiedDiffusion,
         BlockDiffusion,
         Diffusion,

@@ -21,7 +21,7 @@ import numpy as np
 from ridgeway.core.arrays import NO_INTS, IntArray, ints
 from ridgeway.core.method import NO_DRAFT, DecodingMethod, Drafter, DraftTree, Rows
 from ridgeway.core.outputs import DraftCounts
-from ridgeway.core.query import Answer, Commit, Query, Readout
+from ridgeway.core.query import Answer, Commit, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.visibility import CAUSAL, Tree
 
@@ -49,6 +49,10 @@ class Speculative(DecodingMethod):
     def most(self) -> int:
         """Most tokens drafted for one step."""
 
+    def measures(self, sequence: Sequence) -> frozenset[Measure]:
+        """What the drafter wants to know of each verified row."""
+        return frozenset()
+
     def start(self, sequence: Sequence) -> Any:
         sequence.drafts = DraftCounts()
 
@@ -65,8 +69,10 @@ class Speculative(DecodingMethod):
         if stop < sequence.committed:
             return Query(tokens, positions)
         tree = fitting(sequence, draft or NO_DRAFT, rows - known)
+        measures = self.measures(sequence)
         if not len(tree):  # plain decoding, at its price
-            return Query(tokens, positions, read=Readout.of([known - 1], [stop], top=self.top))
+            newest = Readout.of([known - 1], [stop], top=self.top, measures=measures)
+            return Query(tokens, positions, read=newest)
         tokens = np.concatenate([tokens, tree.tokens])
         positions = np.concatenate([positions, sequence.committed - 1 + tree.depth])
         parent = np.concatenate([np.arange(-1, known - 1), np.where(tree.parent < 0, known - 1, known + tree.parent)])
@@ -76,7 +82,7 @@ class Speculative(DecodingMethod):
             positions,
             visibility=CAUSAL if tree.is_chain else Tree.of_parents(parent),
             parent=parent,
-            read=Readout.of(read, positions[read] + 1, top=self.top),
+            read=Readout.of(read, positions[read] + 1, top=self.top, measures=measures),
         )
 
     def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:

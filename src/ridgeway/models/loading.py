@@ -20,6 +20,7 @@ from ridgeway.models.architectures.architecture import Architecture, Names, Tens
 from ridgeway.models.config import ModelConfig
 from ridgeway.models.default import BUILT_IN, built_in_model
 from ridgeway.models.diffusion_section import with_diffusion_section
+from ridgeway.models.draft_head import FILE as DRAFT_HEAD
 from ridgeway.models.fields import Fields
 from ridgeway.models.gguf import read_gguf
 from ridgeway.models.gguf_tokenizer import end_ids_of_gguf, tokenizer_of_gguf
@@ -177,7 +178,9 @@ def _checkpoint_files(folder: Path, index: Mapping[str, str] | None) -> list[Pat
     if index is not None:
         return [folder / name for name in sorted(set(index.values()))]
     whole = folder / "model.safetensors"
-    files = [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
+    files = (
+        [whole] if whole.is_file() else sorted(path for path in folder.glob("*.safetensors") if path.name != DRAFT_HEAD)
+    )
     if files:
         return files
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent / "weights"
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Shipped:
     @property
     def folder(self) -> Path:
         """In Hugging Face layout."""
-        return _FOLDER / self.name
+        return SHIPPED_WEIGHTS / self.name
 
 
 SHIPPED: Mapping[str, Shipped] = {

@@ -69,6 +69,14 @@ class StepReport:
             revealed=revealed,
         )
 
+    @classmethod
+    def of_drafts(cls, cost_model: CostModel, cost: Cost, requests: int, seconds: float) -> Self:
+        """Work of a drafter that is no weight stream of the model. It is small, and nothing is learned from it."""
+        floor = cost_model.floor(cost)
+        estimate = Estimate(seconds, seconds, seconds)
+        bound = cost_model.bound(cost)
+        return cls(0, 0, requests, 0, 0, seconds, cost, min(floor, seconds), estimate, bound)
+
     @property
     def roof_fraction(self) -> float:
         """Time the roof allows / time taken."""

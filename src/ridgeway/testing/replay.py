@@ -34,6 +34,9 @@ class PricedStreams:
     def fork(self, sequence: Running, model: str | None = None, drafts: int = 1) -> Any:
         raise MethodError("a replay has no model: only drafters without weight streams can be replayed")
 
+    def unroll(self, sequences: Any, hidden: Any, depth: int, least: float = 0.0) -> Any:
+        raise MethodError("a replay has no model: only drafters without weight streams can be replayed")
+
     def forward(self, views: Any, queries: Any, sublayers: Any = None) -> Any:
         raise MethodError("a replay has no model: only drafters without weight streams can be replayed")
 

@@ -14,7 +14,7 @@ from ridgeway.kernels.cpu.layout import HEAD_UNIT, U
 from ridgeway.kernels.cpu.tiles import OUTPUTS
 
 UNIT_TOKENS = HEAD_UNIT * OUTPUTS
-_ONLY_LOGITS = {"logits"}
+_NO_MASSES = {"logits", "hidden"}
 
 
 class RowSums:
@@ -47,8 +47,8 @@ class RowSums:
 
 
 def measures_needed(read: Readout) -> bool:
-    """Whether masses are needed: for anything but tokens and whole logits."""
-    if read.measures and read.measures != _ONLY_LOGITS:
+    """Whether masses are needed: for anything but tokens, whole logits and hidden states."""
+    if read.measures - _NO_MASSES:
         return True
     return read.top > 0 or bool(read.given.max(initial=-1) >= 0)
 

@@ -19,7 +19,9 @@ from ridgeway.executors.cpu.buffers import Buffers
 from ridgeway.executors.cpu.cache import PagedCache
 from ridgeway.executors.cpu.plan import Plan, joined, plan_batch, rows_per_block
 from ridgeway.executors.cpu.selecting import Selector
+from ridgeway.executors.cpu.unroller import CpuUnroller
 from ridgeway.executors.cpu.weights import HeldWeights
+from ridgeway.executors.hidden import with_hidden
 from ridgeway.kernels.cpu.ceiling import Int8Ceiling
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import choose_instruction_set
@@ -29,6 +31,7 @@ from ridgeway.kernels.cpu.stream import stream_kernel
 from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team, usable_cores
 from ridgeway.kernels.reference.distribution import with_distributions
 from ridgeway.models.cache_folder import cache_folder
+from ridgeway.models.draft_head import DraftHead
 from ridgeway.models.model import Model
 from ridgeway.models.rope import rope_frequencies
 
@@ -117,7 +120,12 @@ class CpuExecutor:
         step = self._buffers.step.ctypes.data
         control = self._team.control.ctypes.data
         self._team.run(lambda member, number: self._stream(control, step, member, number))
-        return Forward(self._answers(batch))
+        hidden = self._buffers.x[:, : self.config.hidden]
+        return Forward(with_hidden(self._answers(batch), batch, lambda rows: hidden[rows]))
+
+    def unroller(self, head: DraftHead) -> CpuUnroller:
+        """A draft head of the model, in kernels of the same team."""
+        return CpuUnroller(head, self._compiler, self.isa, self._team)
 
     def measure_arithmetic(self) -> float:
         """Operations/s of int8 products at their best, on all threads: the peak that `arithmetic` refers to.

@@ -90,13 +90,17 @@ class HeldWeights:
         if self._quant is not None and not TILE_FORMATS[tensor.format.name].quantized:
             tensor = quantized(tensor, self._quant)
         matrix = tile_matrix(tensor)
-        kernel = matmul_kernel(self._compiler, self._isa, matrix.tile)
         self._owned.append(matrix)
         self.nbytes[name] = matrix.data.nbytes
-        table: IntArray = np.zeros(MATRIX_LONGS, dtype=np.int64)
-        table[M.kernel] = kernel.address
-        table[M.tiles] = matrix.data.ctypes.data
-        table[M.tile_count], table[M.tile_bytes] = matrix.data.shape
-        table[M.blocks] = matrix.blocks
-        table[M.quantized] = matrix.tile.quantized
-        return table
+        return matrix_table(matrix, self._compiler, self._isa)
+
+
+def matrix_table(matrix: TiledMatrix, compiler: Compiler, isa: InstructionSet) -> IntArray:
+    """(MATRIX_LONGS,) what a compiled stream has to know of a matrix."""
+    table: IntArray = np.zeros(MATRIX_LONGS, dtype=np.int64)
+    table[M.kernel] = matmul_kernel(compiler, isa, matrix.tile).address
+    table[M.tiles] = matrix.data.ctypes.data
+    table[M.tile_count], table[M.tile_bytes] = matrix.data.shape
+    table[M.blocks] = matrix.blocks
+    table[M.quantized] = matrix.tile.quantized
+    return table

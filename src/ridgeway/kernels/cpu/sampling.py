@@ -113,7 +113,8 @@ def _words(token, position, sample, seed):
 
 
 @njit(error_model="numpy")
-def _noise(token, position, sample, seed):
+def token_noise(token, position, sample, seed):
+    """Gumbel noise of one token, as `core.noise.gumbel`."""
     first, second = _words(np.uint64(token), position, sample, seed)
     bits = (first << np.uint64(20)) ^ (second >> np.uint64(12))
     return -np.log(-np.log((np.float64(np.int64(bits)) + 0.5) * 2.0**-52))
@@ -175,7 +176,7 @@ def _draw(task, numbers, scratch):
     temperature, best_logit = numbers[N.temperature], numbers[N.best]
     peak = best_logit / temperature
     token = task[T.best_token]
-    total = _noise(token, position, sample, seed)
+    total = token_noise(token, position, sample, seed)
     distances = integers(scratch)
     inverse = broadcast(np.float32(1.0 / temperature))
     shift = broadcast(np.float32(-best_logit / temperature))
@@ -190,7 +191,7 @@ def _draw(task, numbers, scratch):
             if max_lanes(gap) < np.float32(0.0):
                 continue
             for j in range(first + i, min(first + i + LANES, stop)):
-                found = np.float64(logits[j]) / temperature - peak + _noise(j, position, sample, seed)
+                found = np.float64(logits[j]) / temperature - peak + token_noise(j, position, sample, seed)
                 if found > total or (found == total and j < token):
                     total, token = found, j
                     factor = np.float32(np.exp(-total)) * _CAREFUL

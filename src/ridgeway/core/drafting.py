@@ -1,0 +1,50 @@
+"""What is asked of a draft head, and what it answers: the vocabulary between drafters and executors."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray
+
+GUESSES = 2  # tokens that are told of each step: the one from which it goes on, and the runner-up
+
+
+@dataclass(frozen=True)
+class Unrolling:
+    """n sequences, whose next tokens are to be guessed one after the other.
+
+    hidden: (n, hidden) of the row that each sequence's newest token was drawn from, behind the last layer and before
+    the final norm. tokens: (n,) that token. positions: (n,) absolute position of the first token that is guessed.
+    temperature: (n,) 0: the likeliest token; else the target's noise for (seed, sample, position, token) is added, so
+    that at a temperature, too, the guess is what the target draws wherever the two agree. seed, sample: (n,).
+    depth: how many tokens at most. least: a sequence whose guesses survive with less than that chance, by what the head
+    says, goes no further.
+    """
+
+    hidden: FloatArray
+    tokens: IntArray
+    positions: IntArray
+    temperature: DoubleArray
+    seed: AnyArray
+    sample: IntArray
+    depth: int
+    least: float = 0.0
+
+
+@dataclass(frozen=True)
+class Guessed:
+    """tokens: (n, depth, GUESSES) ids. chances: (n, depth, GUESSES) what the head says of each, if all guesses before
+    it are right; 0 where it went no further. steps: how often the head was read.
+    """
+
+    tokens: IntArray
+    chances: DoubleArray
+    steps: int
+
+
+class Unroller(Protocol):
+    """A draft head on a device. held_bytes: read at each step. operations: of a step for one sequence."""
+
+    held_bytes: int
+    operations: int
+
+    def unroll(self, asked: Unrolling) -> Guessed: ...

@@ -1,0 +1,94 @@
+"""A draft head in compiled kernels: tables for one call that drafts several tokens for several sequences."""
+
+import numpy as np
+
+from ridgeway.core.arrays import AnyArray, FloatArray, IntArray
+from ridgeway.core.drafting import GUESSES, Guessed, Unrolling
+from ridgeway.executors.cpu.weights import matrix_table
+from ridgeway.executors.draft_heads import operations_of
+from ridgeway.kernels.cpu.compilation import Compiler
+from ridgeway.kernels.cpu.isa import InstructionSet
+from ridgeway.kernels.cpu.layout import HEAD_UNIT, UNIT_FLOATS
+from ridgeway.kernels.cpu.residence import aligned
+from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team
+from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS, tile_matrix
+from ridgeway.kernels.cpu.unroll import UF, UNROLL_LONGS, UNROLL_ROW_LONGS, UR, unroll_kernel
+from ridgeway.models.draft_head import DraftHead
+from ridgeway.quant.quantize import quantized
+from ridgeway.quant.tensor import Tensor
+
+_FORMAT = "Q8_0"
+_MOST_ROWS = 64
+
+
+class CpuUnroller:
+    """Matrices are kept in 8 bits. See `core.drafting.Unroller` for the contract."""
+
+    def __init__(self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team) -> None:
+        self._head, self._team = head, team
+        self._kernel = unroll_kernel(compiler)
+        self._table: IntArray = np.zeros(UNROLL_LONGS, dtype=np.int64)
+        self._kept: list[AnyArray] = []
+        self.held_bytes = 0
+        self.operations = operations_of(head)
+        for place, tensor in ((UF.gate, head.gate), (UF.up, head.up), (UF.down, head.down), (UF.head, head.head)):
+            matrix = tile_matrix(_in_eight_bits(tensor))
+            table = matrix_table(matrix, compiler, isa)
+            self._kept += [matrix.data, table]
+            self._table[place] = table.ctypes.data
+            self.held_bytes += matrix.data.nbytes
+        table = self._table
+        table[UF.threads], table[UF.hidden], table[UF.inner] = team.threads, head.hidden, head.inner
+        table[UF.vocabulary], table[UF.ids] = len(head.tokens), head.tokens.ctypes.data
+        tiles = -(-len(head.tokens) // OUTPUTS)
+        strides = {
+            "z": 2 * head.hidden,
+            "product": max(2 * head.inner, head.hidden),
+            "gated": head.inner,
+            "logits": tiles * OUTPUTS,
+        }
+        for name, floats in strides.items():
+            self._buffer(name, 4 * floats)
+            table[getattr(UF, f"{name}_stride")] = floats
+        for name, floats in (("z_packed", 2 * head.hidden), ("gated_packed", head.inner)):
+            size = -(-floats // GROUP * GROUP_BYTES // 64) * 64
+            self._buffer(name, size)
+            table[getattr(UF, f"{name}_bytes")] = size
+        self._buffer("units", -(-tiles // HEAD_UNIT) * UNIT_FLOATS * 4)
+
+    def unroll(self, asked: Unrolling) -> Guessed:
+        if len(asked.tokens) > _MOST_ROWS:
+            raise ValueError(f"{len(asked.tokens)} sequences: expected at most {_MOST_ROWS}")
+        count, depth, table = len(asked.tokens), asked.depth, self._table
+        z = self._z[:count]
+        z[:, : self._head.hidden] = self._head.states(asked.hidden)
+        z[:, self._head.hidden :] = self._head.whole_head.take(asked.tokens)
+        rows = np.empty((count, UNROLL_ROW_LONGS), dtype=np.int64)
+        rows[:, UR.seed], rows[:, UR.sample] = asked.seed.view(np.int64), asked.sample
+        rows[:, UR.position] = asked.positions
+        numbers = np.empty((count, 2))
+        numbers[:, 0], numbers[:, 1] = asked.temperature, asked.least
+        tokens = np.zeros((count, depth, GUESSES), dtype=np.int64)
+        chances, survival = np.zeros((count, depth, GUESSES)), np.zeros((depth, count))
+        table[UF.first_phase] = self._team.control[TICKET] >> CLAIM_BITS
+        table[UF.rows], table[UF.depth] = count, depth
+        table[UF.row_table], table[UF.numbers] = rows.ctypes.data, numbers.ctypes.data
+        table[UF.tokens], table[UF.chances] = tokens.ctypes.data, chances.ctypes.data
+        table[UF.survival] = survival.ctypes.data
+        control, place = self._team.control.ctypes.data, table.ctypes.data
+        self._team.run(lambda member, number: self._kernel(control, place, member, number))
+        steps = int((chances[:, :, 0] > 0).any(axis=0).sum())
+        return Guessed(tokens, chances, steps)
+
+    def _buffer(self, name: str, row_bytes: int) -> None:
+        kept = aligned(_MOST_ROWS, row_bytes)
+        self._kept.append(kept)
+        self._table[getattr(UF, name)] = kept.ctypes.data
+        if name == "z":
+            self._z: FloatArray = kept.view(np.float32)
+
+
+def _in_eight_bits(tensor: Tensor) -> Tensor:
+    if tensor.format.name == _FORMAT:
+        return tensor
+    return quantized(tensor if tensor.format.block == 1 else Tensor.of(tensor.name, tensor.dequantize()), _FORMAT)

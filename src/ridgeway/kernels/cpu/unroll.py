@@ -1,0 +1,324 @@
+"""A draft head unrolled: several tokens guessed one after the other, without a weight stream between them.
+
+For each row (a sequence) a state goes on from token to token (see `models.draft_head`):
+
+    z = state, the head's row of the newest token
+    state = state + down (silu(gate z) * (up z))
+    logits = the head's rows of the frequent tokens, times state
+
+The token that a row drafts is the likeliest one, or, at a temperature, the one with the highest total of scaled logit
+and the noise that the target will use at that position. Products are those of a weight stream, and threads share the
+tiles in the same way.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ridgeway.core.drafting import GUESSES
+from ridgeway.kernels.cpu.activation import add, gate, quantize
+from ridgeway.kernels.cpu.compilation import Compiler, Kernel
+from ridgeway.kernels.cpu.lanes import (
+    LANES,
+    broadcast,
+    doubles,
+    first_lanes,
+    floats,
+    halves,
+    load,
+    longs,
+    max_lanes,
+    signed_bytes,
+    store,
+)
+from ridgeway.kernels.cpu.layout import HEAD_UNIT, UNIT_FLOATS, M, U
+from ridgeway.kernels.cpu.sampling import token_noise
+from ridgeway.kernels.cpu.stream import multiply
+from ridgeway.kernels.cpu.team import claim, close, enter, finish, leave
+from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
+from ridgeway.kernels.cpu.vocabulary import measure_unit
+
+_LEAST = np.float32(-np.inf)
+_UNLIKELY = 12.0  # nats below the likeliest: the noise of such tokens is not asked for
+
+
+class UnrollFields(NamedTuple):
+    """An unrolling. Addresses, sizes, strides in elements unless they say bytes."""
+
+    first_phase: int
+    threads: int
+    rows: int
+    depth: int
+    hidden: int
+    inner: int
+    vocabulary: int  # tokens that the head knows
+    gate: int  # address of a matrix table, as are up, down and head
+    up: int
+    down: int
+    head: int
+    ids: int  # (vocabulary,) the token of each output of the head
+    z: int  # (rows, z_stride): state, the head's row of the newest token
+    z_stride: int
+    z_packed: int
+    z_packed_bytes: int
+    product: int  # (rows, product_stride): of gate and up; of down
+    product_stride: int
+    gated: int
+    gated_stride: int
+    gated_packed: int
+    gated_packed_bytes: int
+    logits: int
+    logits_stride: int
+    units: int  # (rows, units of the head, UNIT_FLOATS)
+    row_table: int  # (rows, UNROLL_ROW_LONGS)
+    numbers: int  # (rows, 2) doubles: temperature; least survival at which a row goes on
+    tokens: int  # (rows, depth, GUESSES) ids
+    chances: int  # (rows, depth, GUESSES) doubles: the head's probability of each guess; 0 where it did not go on
+    survival: int  # (depth, rows) doubles: the product of the chances so far, 0 where it did not go on
+
+
+class UnrollRowFields(NamedTuple):
+    """position: of the first token that is drafted."""
+
+    seed: int
+    sample: int
+    position: int
+
+
+UF = UnrollFields(*range(len(UnrollFields._fields)))
+UNROLL_LONGS = len(UF)
+UR = UnrollRowFields(*range(len(UnrollRowFields._fields)))
+UNROLL_ROW_LONGS = len(UR)
+
+
+@njit(error_model="numpy")
+def _pack_rows(control, phase, table):
+    """Quantizes states and tokens."""
+    rows, groups = table[UF.rows], 2 * table[UF.hidden] // GROUP
+    while True:
+        first, count = claim(control, phase, rows, 1, table[UF.threads])
+        if first < 0:
+            return phase + 1
+        for row in range(first, first + count):
+            z = floats(table[UF.z] + row * table[UF.z_stride] * 4)
+            quantize(z, groups, table[UF.z_packed] + row * table[UF.z_packed_bytes])
+        finish(control, phase, rows, count)
+
+
+@njit(error_model="numpy")
+def _gate_and_up(control, phase, table):
+    """Two tiles of each at a time, gated and quantized as one group."""
+    rows, stride = table[UF.rows], table[UF.product_stride]
+    gates, ups = longs(table[UF.gate]), longs(table[UF.up])
+    tiles = gates[M.tile_count]
+    total = tiles // 2
+    while True:
+        first, count = claim(control, phase, total, 1, table[UF.threads])
+        if first < 0:
+            return phase + 1
+        start, stop = 2 * first, 2 * (first + count)
+        width = (stop - start) * OUTPUTS
+        offset = start * OUTPUTS * 4
+        gate_out = table[UF.product] + offset
+        up_out = gate_out + tiles * OUTPUTS * 4
+        for place in range(2):
+            matrix, out = (gates, gate_out) if place == 0 else (ups, up_out)
+            packed = table[UF.z_packed]
+            multiply(matrix, start, stop, rows, 0, 0, packed, table[UF.z_packed_bytes], out, stride)
+        for row in range(rows):
+            move = row * stride * 4
+            out = table[UF.gated] + row * table[UF.gated_stride] * 4 + offset
+            gate(floats(gate_out + move), floats(up_out + move), floats(out), width)
+            place = table[UF.gated_packed] + row * table[UF.gated_packed_bytes] + first * GROUP_BYTES
+            quantize(floats(out), width // GROUP, place)
+        finish(control, phase, total, count)
+
+
+@njit(error_model="numpy")
+def _down(control, phase, table):
+    """The new state, two tiles at a time, and the same quantized: a group."""
+    rows, stride = table[UF.rows], table[UF.product_stride]
+    matrix = longs(table[UF.down])
+    total = matrix[M.tile_count] // 2
+    while True:
+        first, count = claim(control, phase, total, 1, table[UF.threads])
+        if first < 0:
+            return phase + 1
+        start, stop = 2 * first, 2 * (first + count)
+        offset = start * OUTPUTS * 4
+        out = table[UF.product] + offset
+        packed = table[UF.gated_packed]
+        multiply(matrix, start, stop, rows, 0, 0, packed, table[UF.gated_packed_bytes], out, stride)
+        for row in range(rows):
+            state = floats(table[UF.z] + row * table[UF.z_stride] * 4 + offset)
+            add(state, floats(out + row * stride * 4), state, False, (stop - start) * OUTPUTS)
+            place = table[UF.z_packed] + row * table[UF.z_packed_bytes] + first * GROUP_BYTES
+            quantize(state, count, place)
+        finish(control, phase, total, count)
+
+
+@njit(error_model="numpy")
+def _head(control, phase, table):
+    """Logits of the frequent tokens."""
+    rows, stride = table[UF.rows], table[UF.logits_stride]
+    matrix = longs(table[UF.head])
+    tiles = matrix[M.tile_count]
+    total = (tiles + HEAD_UNIT - 1) // HEAD_UNIT
+    while True:
+        first, count = claim(control, phase, total, 1, table[UF.threads])
+        if first < 0:
+            return phase + 1
+        for unit in range(first, first + count):
+            start = unit * HEAD_UNIT
+            stop = min(start + HEAD_UNIT, tiles)
+            out = table[UF.logits] + start * OUTPUTS * 4
+            packed = table[UF.z_packed]
+            multiply(matrix, start, stop, rows, 0, 0, packed, table[UF.z_packed_bytes], out, stride)
+            tokens = min(stop * OUTPUTS, table[UF.vocabulary]) - start * OUTPUTS
+            for row in range(rows):
+                found = floats(table[UF.units] + (row * total + unit) * UNIT_FLOATS * 4)
+                measure_unit(floats(out + row * stride * 4), tokens, 0, found)
+        finish(control, phase, total, count)
+
+
+@njit(error_model="numpy")
+def _mass(logits, count, best, inverse):
+    """The sum of exp((logit - best) * inverse)."""
+    total = 0.0
+    for i in range(0, count, LANES):
+        gaps = first_lanes(load(logits, i), count - i, _LEAST) - broadcast(best)
+        highest = max_lanes(gaps)
+        if highest * inverse > np.float32(-_UNLIKELY):
+            for j in range(i, min(i + LANES, count)):
+                total += np.exp(np.float64((logits[j] - best) * inverse))
+    return total
+
+
+@njit(error_model="numpy")
+def _guess(table, row, step):
+    """The two tokens with the highest totals, as outputs of the head; and their probabilities."""
+    count = table[UF.vocabulary]
+    units = (longs(table[UF.head])[M.tile_count] + HEAD_UNIT - 1) // HEAD_UNIT
+    found = floats(table[UF.units] + row * units * UNIT_FLOATS * 4)
+    logits = floats(table[UF.logits] + row * table[UF.logits_stride] * 4)
+    ids = longs(table[UF.ids])
+    about = longs(table[UF.row_table] + row * UNROLL_ROW_LONGS * 8)
+    temperature = doubles(table[UF.numbers] + row * 16)[0]
+    sampled = temperature > 0.0
+    scale = temperature if sampled else 1.0
+    best = found[U.best]
+    for unit in range(1, units):
+        best = max(best, found[unit * UNIT_FLOATS + U.best])
+    limit = best - np.float32(_UNLIKELY * scale)
+    first = second = np.int64(-1)
+    first_total = second_total = -np.inf
+    position, sample = np.uint64(about[UR.position] + step), np.uint64(about[UR.sample])
+    seed = np.uint64(about[UR.seed])
+    for unit in range(units):
+        if found[unit * UNIT_FLOATS + U.best] < limit:
+            continue
+        start = unit * HEAD_UNIT * OUTPUTS
+        for i in range(start, min(start + HEAD_UNIT * OUTPUTS, count), LANES):
+            values = first_lanes(load(logits, i), count - i, _LEAST)
+            highest = max_lanes(values)
+            if highest < limit or (not sampled and highest <= second_total):
+                continue
+            for j in range(i, min(i + LANES, count)):
+                if logits[j] < limit:
+                    continue
+                total = np.float64(logits[j])
+                if sampled:
+                    total = total / temperature + token_noise(ids[j], position, sample, seed)
+                if total > first_total:
+                    second, second_total = first, first_total
+                    first, first_total = j, total
+                elif total > second_total:
+                    second, second_total = j, total
+    inverse = np.float32(1.0 / scale)
+    mass = _mass(logits, count, best, inverse)
+    return first, second, mass, best, inverse
+
+
+@njit(error_model="numpy")
+def _feed(table, output, row):
+    """The head's row of a token, out of its tiles, behind the row's state."""
+    matrix = longs(table[UF.head])
+    lane = output % OUTPUTS
+    block = matrix[M.tiles] + output // OUTPUTS * matrix[M.tile_bytes]
+    hidden = table[UF.hidden]
+    out = floats(table[UF.z] + (row * table[UF.z_stride] + hidden) * 4)
+    scales = floats(table[UF.product] + row * table[UF.product_stride] * 4)  # not in use between steps
+    size = 8 * OUTPUTS * 4 + 2 * OUTPUTS
+    for group in range(hidden // GROUP):
+        place = block + group * size
+        weights = signed_bytes(place)
+        store(scales, 0, load(halves(place + 8 * OUTPUTS * 4), 0))
+        scale = scales[lane]
+        for step in range(8):
+            for byte in range(4):
+                out[group * GROUP + 4 * step + byte] = np.float32(weights[64 * step + 4 * lane + byte]) * scale
+
+
+@njit(error_model="numpy")
+def _choose(control, phase, table, step):
+    """Chooses each row's token and prepares the next step of rows that go on."""
+    rows, depth = table[UF.rows], table[UF.depth]
+    while True:
+        start, count = claim(control, phase, rows, 1, table[UF.threads])
+        if start < 0:
+            return phase + 1
+        for row in range(start, start + count):
+            before = 1.0
+            survival = doubles(table[UF.survival])
+            if step > 0:
+                before = survival[(step - 1) * rows + row]
+            least = doubles(table[UF.numbers] + row * 16)[1]
+            if before < least:
+                survival[step * rows + row] = 0.0
+                continue
+            first, second, mass, best, inverse = _guess(table, row, step)
+            place = (row * depth + step) * GUESSES
+            tokens, chances = longs(table[UF.tokens]), doubles(table[UF.chances])
+            logits = floats(table[UF.logits] + row * table[UF.logits_stride] * 4)
+            ids = longs(table[UF.ids])
+            chance = np.exp(np.float64((logits[first] - best) * inverse)) / mass
+            tokens[place], chances[place] = ids[first], chance
+            if second >= 0:
+                tokens[place + 1] = ids[second]
+                chances[place + 1] = np.exp(np.float64((logits[second] - best) * inverse)) / mass
+            survival[step * rows + row] = before * chance
+            _feed(table, first, row)
+        finish(control, phase, rows, count)
+
+
+def _unroll(control_address: int, table_address: int, member: int, number: int) -> None:
+    control = longs(control_address)
+    if member > 0 and not enter(control, number):
+        return
+    table = longs(table_address)
+    rows = table[UF.rows]
+    phase = table[UF.first_phase]
+    for step in range(table[UF.depth]):
+        if step > 0:
+            going = 0
+            for row in range(rows):
+                least = doubles(table[UF.numbers] + row * 16)[1]
+                if doubles(table[UF.survival])[(step - 1) * rows + row] >= least:
+                    going += 1
+            if going == 0:
+                break
+        phase = _pack_rows(control, phase, table)
+        phase = _gate_and_up(control, phase, table)
+        phase = _down(control, phase, table)
+        phase = _head(control, phase, table)
+        phase = _choose(control, phase, table, step)
+    if member > 0:
+        leave(control)
+    else:
+        close(control)
+
+
+def unroll_kernel(compiler: Compiler) -> Kernel:
+    """The kernel (control, table, member, number) that every member of a team calls to draft."""
+    return compiler.kernel("unroll", _unroll, ("control", "table", "member", "number"))

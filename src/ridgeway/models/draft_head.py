@@ -1,0 +1,107 @@
+"""A draft head: a small network that goes on from a model's hidden state and guesses its next tokens.
+
+The hidden state from which a model draws one token knows more of the text to come than that token. So a network much
+smaller than the model goes on from it: from the state and the token that was drawn it makes the state that the model
+would have next, reads the next token out of that with the model's own head, and so on.
+
+    state_0 = norm(hidden) * weight              the model's own final norm: what meets its head
+    z       = state_i, row of the model's head for the token that was drawn from it
+    state   = state_i + down (silu(gate z) * (up z))
+    token   = out of head[tokens] state
+
+It is recurrent as in "Recurrent Drafter" (Zhang et al. 2024, arXiv 2403.09919) and works on features as in "EAGLE"
+(Li et al. 2024, arXiv 2401.15077), without attention or a K/V cache. It knows only the most frequent tokens, as in
+"FR-Spec" (Zhao et al. 2025, arXiv 2502.14856): of a small model's bytes the head is the largest part.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ridgeway.core.arrays import FloatArray, IntArray, ints
+from ridgeway.core.errors import ModelError
+from ridgeway.models.model import Model
+from ridgeway.models.safetensors import read_safetensors
+from ridgeway.models.shipped import SHIPPED_WEIGHTS
+from ridgeway.quant.tensor import Tensor
+
+FILE = "draft-head.safetensors"
+_MATRICES = ("gate", "up", "down")
+
+
+@dataclass(frozen=True)
+class DraftHead:
+    """tokens: (V,) ids that it knows, ascending. gate, up: (inner, 2 * hidden). down: (hidden, inner).
+
+    norm: (hidden,) weight of the model's final norm; eps: of that norm. head: (V, hidden) the model's own rows of
+    `tokens`, as packed as they are. whole_head: all of them.
+    """
+
+    tokens: IntArray
+    gate: Tensor
+    up: Tensor
+    down: Tensor
+    norm: FloatArray
+    eps: float
+    head: Tensor
+    whole_head: Tensor
+
+    @property
+    def hidden(self) -> int:
+        return self.down.shape[0]
+
+    @property
+    def inner(self) -> int:
+        return self.down.shape[1]
+
+    def states(self, hidden: FloatArray) -> FloatArray:
+        """What meets the model's head, (n, hidden), of hidden states before the final norm."""
+        scale = 1 / np.sqrt(np.square(hidden).mean(axis=-1, keepdims=True) + self.eps)
+        states: FloatArray = hidden * scale.astype(np.float32) * self.norm
+        return states
+
+
+def draft_head_of(model: Model) -> DraftHead | None:
+    """The draft head that lies with a model, or that Ridgeway has for one of its name; None if there is none.
+
+    With a folder `draft-head.safetensors` in it, with a file `NAME.draft-head.safetensors` beside it. Raises ModelError
+    for one that is broken or made for another model.
+    """
+    if not model.source or not model.config.traits.autoregressive:
+        return None
+    source = Path(model.source)
+    own = source / FILE if source.is_dir() else source.with_name(f"{source.stem}.{FILE}")
+    for path in (own, SHIPPED_WEIGHTS / model.name.lower() / FILE):
+        if path.is_file():
+            return load_draft_head(path, model)
+    return None
+
+
+def load_draft_head(path: Path, model: Model) -> DraftHead:
+    """The draft head of `model` in a file that holds `tokens`, `gate`, `up` and `down`. Raises ModelError."""
+    file = read_safetensors(path)
+    missing = [name for name in ("tokens", *_MATRICES) if name not in file.shapes]
+    if missing:
+        raise ModelError(path, f"is no draft head: it lacks the tensor {missing[0]}")
+    config = model.config
+    tokens = ints(file.read("tokens").dequantize())
+    if not len(tokens) or tokens.min() < 0 or tokens.max() >= config.vocab_size:
+        raise ModelError(path, f"knows tokens outside the vocabulary of {model.name}, which has {config.vocab_size}")
+    gate, up, down = (file.read(name) for name in _MATRICES)
+    inner = gate.shape[0]
+    expected = ((gate, (inner, 2 * config.hidden)), (up, gate.shape), (down, (config.hidden, inner)))
+    for tensor, shape in expected:
+        if tensor.shape != shape:
+            raise ModelError(path, f"is made for another model: {tensor.name} is {tensor.shape}, expected {shape}")
+    head = model.head
+    return DraftHead(
+        tokens=tokens,
+        gate=gate,
+        up=up,
+        down=down,
+        norm=model.tensors["final_norm"].dequantize(),
+        eps=config.rms_eps,
+        head=Tensor("head", head.format, (len(tokens), config.hidden), head.data[tokens]),
+        whole_head=head,
+    )
