@@ -13,7 +13,7 @@ import numpy as np
 
 from ridgeway.cache.pages import PageTable
 from ridgeway.core.arrays import FloatArray, ints
-from ridgeway.core.errors import RequestError
+from ridgeway.core.errors import MethodError, RequestError
 from ridgeway.core.executor import Executor
 from ridgeway.core.method import DecodingMethod
 from ridgeway.core.outputs import CompletionOutput, Delta, RequestOutput, RevealCounts
@@ -31,7 +31,7 @@ from ridgeway.executors.draft_heads import make_unroller
 from ridgeway.executors.memory import check_room, slots_that_fit
 from ridgeway.executors.registry import Storage, make_executor, measured_by
 from ridgeway.methods.registry import check_fit, default_method, make_method
-from ridgeway.models.draft_head import draft_head_of
+from ridgeway.models.draft_head import DraftHead, draft_head_of
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
@@ -114,10 +114,10 @@ class LLM:
         if slots is None:
             slots = slots_that_fit(self.executor.slot_bytes, 64 * self.executor.traits.max_positions)
         check_room(slots, self.executor.slot_bytes)
+        self.engine = Engine(self.executor, self.cost_model, slots, Limits(max_rows, max_sequences), prefix_caching)
         head = draft_head_of(self.model)
-        unroller = None if head is None else make_unroller(self.executor, head)
-        limits = Limits(max_rows, max_sequences)
-        self.engine = Engine(self.executor, self.cost_model, slots, limits, prefix_caching, unroller)
+        if head is not None:
+            self.add_draft_head(head)
         self.steps: list[StepReport] = []
         self.outputs: list[RequestOutput] = []
         self._calls: list[Call] = []
@@ -237,6 +237,15 @@ class LLM:
         self.draft_models[name] = model
         executor = make_executor(self.executor.name, model, self.executor.threads)
         self.engine.add_draft_model(name, executor, self._cost_model(model, executor))
+
+    def add_draft_head(self, head: DraftHead) -> None:
+        """Let `auto` and `draft-head` draft with `head`, which was trained for this model. One that lies with the model
+        is there from the start. Raises MethodError for a head of another model's size.
+        """
+        config = self.model.config
+        if head.hidden != config.hidden or not config.traits.autoregressive:
+            raise MethodError(f"a draft head of width {head.hidden} does not fit {self.model.name} ({config.hidden})")
+        self.engine.unroller = make_unroller(self.executor, head)
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the model's chat template, ready for the assistant's answer."""

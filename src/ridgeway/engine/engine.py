@@ -20,6 +20,7 @@ from ridgeway.core.method import DraftTree
 from ridgeway.core.outputs import Delta, RequestOutput, StreamTrace
 from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
+from ridgeway.core.traits import ModelTraits
 from ridgeway.engine.contract import check_query, check_request, checked_tokens
 from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
@@ -82,7 +83,7 @@ class Engine:
     """Runs requests of any mix of methods in one continuous batch.
 
     executor: one weight stream on a device. cost_model: counts and judges every step. slots: tokens whose K/V fit.
-    prefix_caching: whether a request takes up K/V that an earlier one left. unroller: the model's draft head.
+    prefix_caching: whether a request takes up K/V that an earlier one left.
     """
 
     def __init__(
@@ -92,13 +93,11 @@ class Engine:
         slots: int,
         limits: Limits | None = None,
         prefix_caching: bool = True,
-        unroller: Unroller | None = None,
     ) -> None:
         self.executor = executor
         self.cost_model = cost_model
-        self.unroller = unroller
-        self.traits = replace(executor.traits, draft_head=unroller is not None)
-        page_size = page_size_for(self.traits.block_size)
+        self.unroller: Unroller | None = None  # the model's draft head
+        page_size = page_size_for(executor.traits.block_size)
         self.pool = PagePool(max(1, slots // page_size), page_size)
         self.cache = PagedCache(self.pool)
         self.scheduler = Scheduler(self.cache, limits or Limits(), self)
@@ -110,6 +109,10 @@ class Engine:
         self._arrivals = 0
         self._result = StepResult()
         executor.allocate(self.pool.total * page_size)
+
+    @property
+    def traits(self) -> ModelTraits:
+        return replace(self.executor.traits, draft_head=self.unroller is not None)
 
     @property
     def capacity(self) -> int:

@@ -9,6 +9,8 @@ from ridgeway.core.noise import gumbel
 from ridgeway.kernels.reference.layers import linear, silu
 from ridgeway.models.draft_head import DraftHead
 
+_GROUP = 32  # inputs that the compiled one quantizes together
+
 
 class ReferenceUnroller:
     """float32 throughout; see `models.draft_head` for the formulas and `core.drafting.Unroller` for the contract."""
@@ -60,4 +62,5 @@ def operations_of(head: DraftHead) -> int:
 def make_unroller(executor: Executor, head: DraftHead) -> Unroller:
     """`head` on the device of `executor`."""
     own = getattr(executor, "unroller", None)
-    return ReferenceUnroller(head) if own is None else own(head)
+    whole_groups = head.hidden % _GROUP == 0 and head.inner % _GROUP == 0
+    return own(head) if own is not None and whole_groups else ReferenceUnroller(head)

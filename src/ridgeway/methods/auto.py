@@ -1,12 +1,14 @@
 """The controller: draft what pays, from whichever drafter is right, and be as fast as plain decoding where none is.
 
-Guesses of several drafters, none of which costs a weight stream, are merged into one tree for each sequence. Each guess
+Guesses of several drafters are merged into one tree for each sequence. Those out of texts come for nothing; a model's
+draft head, where it has one, is asked if what it adds is worth what it takes (`asking`). Each guess
 carries an estimated chance to survive (`acceptance`), and all guesses of all sequences compete for the rows of the next
 step (`depth`), priced by the cost model as calibrated by the steps that were measured. Where drafting does not pay it
 rests, and the guesses that it would have made are judged by the text that comes, which costs next to nothing.
 
     each step, for each sequence that does not rest:
         guesses  <- from its own text and from earlier answers, merged; chance = what was seen of their kind
+        guesses  <- of the draft head, if it is expected to add more tokens per second than asking it takes
     all guesses, likeliest first; n* = argmax over n of (certain + sum of the first n chances) / price(n)
     draft those; afterwards compare all guesses, drafted or not, with the text
 """
@@ -20,10 +22,12 @@ from time import perf_counter
 from weakref import WeakKeyDictionary
 
 from ridgeway.core.method import NO_DRAFT, Drafter, DraftTree, Rows, Streams
-from ridgeway.core.query import Answer, Commit, Query
+from ridgeway.core.query import Answer, Commit, Measure, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.methods.acceptance import Acceptance, Guesses
+from ridgeway.methods.asking import Asking
 from ridgeway.methods.depth import Choice, choose
+from ridgeway.methods.head_drafter import HeadDrafter
 from ridgeway.methods.matches import AnswersDrafter, TextDrafter
 from ridgeway.methods.recycling import RecyclingDrafter
 from ridgeway.methods.suffix import SuffixDrafter
@@ -35,6 +39,10 @@ _LONGEST_REST = 16  # steps
 _REVISE = 48  # guessing steps after which a request's drafters are looked over
 _TRYING = 0.01  # share of the time that may be spent on depths that do not look best, to learn what they take
 _TRY_EVERY = 32
+_WORTHY = 0.03  # tokens that the draft head adds; below that it is not asked
+_LEAST = 0.1  # chance to survive with which the head goes on to the next token
+_DRAFTERS = ("text", "answers", "head", "suffix", "recycling")
+_HIDDEN: frozenset[Measure] = frozenset({"hidden"})
 _LINES = 16  # of explanation, kept for a request
 
 
@@ -51,18 +59,33 @@ class Known:
     steps: int = 0  # in which it guessed
     drafted: int = 0  # tokens, in the step to come
     choice: Choice | None = None
+    surest: float = 0.0  # chance of the likeliest first guess that came for nothing
+    expected: float | None = None  # accepted drafts, had the head not been asked; None: it was not
     guessed: Counter[int] = field(default_factory=Counter)  # by drafter, since the last look-over
     right: Counter[int] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
 
-class Controller(Drafter):
-    """Decides for all its sequences at once. drafters: by name. clock: tells how long guessing itself takes."""
+Ranked = tuple[float, int, int]  # minus its chance to survive, whose guess it is, which node of the tree
 
-    def __init__(self, drafters: dict[str, Guesser], clock: Callable[[], float] = perf_counter) -> None:
+
+class Controller(Drafter):
+    """Decides for all its sequences at once. drafters: by name. clock: tells how long guessing itself takes.
+
+    head: asks the draft heads of models that have one.
+    """
+
+    def __init__(
+        self,
+        drafters: dict[str, Guesser],
+        clock: Callable[[], float] = perf_counter,
+        head: HeadDrafter | None = None,
+    ) -> None:
         self.clock = clock
-        self.names = list(drafters)
+        self.names = [*drafters, "the draft head"]
         self.drafters = list(drafters.values())
+        self.head = head
+        self.asking = Asking()
         self.acceptance = Acceptance()
         self.thinking = 0.0  # mean seconds of guessing for one sequence
         self.known: WeakKeyDictionary[Sequence, Known] = WeakKeyDictionary()
@@ -74,40 +97,56 @@ class Controller(Drafter):
         known = self.known.get(sequence)
         if known is None:
             own = Acceptance(self.acceptance, weight=8.0, memory=60.0)
-            known = self.known[sequence] = Known(own, list(range(len(self.drafters))), sequence.committed)
+            known = self.known[sequence] = Known(own, self._all(sequence), sequence.committed)
         return known
+
+    @property
+    def _head_number(self) -> int:
+        return len(self.drafters)
+
+    def _all(self, sequence: Sequence) -> list[int]:
+        """Numbers of all drafters that can guess for a sequence."""
+        has_head = self.head is not None and sequence.traits.draft_head
+        return list(range(len(self.drafters) + has_head))
 
     def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
         began = self.clock()
         known = [self._guess(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
-        # Likeliest first; of like ones the earlier, so that what a guess follows comes before it.
-        ranked = sorted(
-            (-survival, owner, node)
-            for owner, one in enumerate(known)
-            for node, survival in enumerate(one.guesses.survival)
-        )
-        choice = self._choose([-negative for negative, _, _ in ranked], len(sequences), streams)
+        ranked = _ranked(known)
+        choice = self._choose(ranked, len(sequences), streams)
+        thought = self.clock() - began
+        asked = self._worth_asking(sequences, known, ranked[: choice.drafted], choice, streams)
+        if asked:
+            self._ask([sequences[place] for place in asked], [known[place] for place in asked], streams)
+            ranked = _ranked(known)
+            choice = self._choose(ranked, len(sequences), streams)
+        choice = self._perhaps_more(choice, len(ranked), streams)
         chosen: list[list[int]] = [[] for _ in known]
         for _, owner, node in ranked[: choice.drafted]:
             chosen[owner].append(node)
         drafts = [
-            one.guesses.tree(sorted(nodes)) if nodes else NO_DRAFT for one, nodes in zip(known, chosen, strict=True)
+            one.guesses.tree(sorted(nodes[:depth])) if nodes else NO_DRAFT
+            for one, nodes, depth in zip(known, chosen, depths, strict=True)
         ]
         for one, nodes in zip(known, chosen, strict=True):
             self._settle(one, choice, len(nodes))
-        taken = (self.clock() - began) / len(sequences)
-        self.thinking += (0.1 if self.thinking else 1.0) * (taken - self.thinking)
+        self.thinking += (0.1 if self.thinking else 1.0) * (thought / len(sequences) - self.thinking)
         return drafts
 
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:
         known = self.of(sequence)
+        if self.head is not None:
+            self.head.observe(sequence, query, answer, commit)
         if sequence.committed > known.seen:
             known.right.update(known.guesses.watch(sequence.tokens[known.seen :], known.acceptance))
             known.seen = sequence.committed
+        if known.expected is not None:
+            self.asking.brought(known.surest, len(commit.tokens) - 1, known.expected)
+            known.expected = None
         if known.rest and not sequence.finished:
             known.rest -= 1
             return
-        for number in known.drafters:
+        for number in self._free(known):
             self.drafters[number].observe(sequence, query, answer, commit)
 
     def _guess(self, sequence: Sequence, depth: int) -> Known:
@@ -116,21 +155,76 @@ class Controller(Drafter):
         known.steps += 1
         known.seen = sequence.committed
         if known.steps % _REVISE == 0:
-            self._revise(known)
+            self._revise(known, self._all(sequence))
         guesses = known.guesses = Guesses()
-        for number in known.drafters:
+        for number in self._free(known):
             one = self.drafters[number].guess(sequence, depth)
             if one.tokens:
                 guesses.merge(number, one, known.acceptance)
                 known.guessed[number] += 1
+        known.surest = max(guesses.survival, default=0.0)
         return known
 
-    def _choose(self, survival: list[float], sequences: int, streams: Streams) -> Choice:
+    def _free(self, known: Known) -> list[int]:
+        """The request's drafters whose guesses come for nothing."""
+        return [number for number in known.drafters if number < self._head_number]
+
+    def _worth_asking(
+        self,
+        sequences: Sequences[Sequence],
+        known: Sequences[Known],
+        drafted: Sequences[Ranked],
+        choice: Choice,
+        streams: Streams,
+    ) -> list[int]:
+        """Places of the sequences for which the draft head is to be asked. drafted: the free guesses that were chosen."""
+        able = [
+            place
+            for place, (sequence, one) in enumerate(zip(sequences, known, strict=True))
+            if self._head_number in one.drafters and self.head is not None and self.head.ready(sequence)
+        ]
+        if not able:
+            return []
+        expected = [0.0] * len(known)
+        for negative, owner, _ in drafted:
+            expected[owner] -= negative
+        added = {place: self.asking.added(known[place].surest) for place in able}
+        worthy = [place for place in able if added[place] > _WORTHY]
+        now = choice.certain + sum(expected)
+        more = sum(added[place] for place in worthy)
+        plain = streams.price(choice.drafted)
+        asking = streams.price(choice.drafted + self.asking.rows(len(worthy))) if worthy else plain
+        asking += self.asking.seconds(len(worthy), plain)
+        if not worthy or (now + more) * plain < now * asking:
+            # Whether it would pay shows only if it is tried, now and then.
+            cost = self.asking.seconds(len(able), plain)
+            if self._steps % _TRY_EVERY or self._tried + cost > _TRYING * self._time:
+                return []
+            self._tried += cost
+            worthy = able
+        for place in worthy:
+            known[place].expected = expected[place]
+        return worthy
+
+    def _ask(self, sequences: Sequences[Sequence], known: Sequences[Known], streams: Streams) -> None:
+        """Merges what the draft head guesses."""
+        assert self.head is not None
+        began = self.clock()
+        for one, tree in zip(known, self.head.guess(sequences, streams), strict=True):
+            one.guesses.merge(self._head_number, tree, one.acceptance)
+            one.guessed[self._head_number] += 1
+        self.asking.took(len(sequences), self.clock() - began)
+
+    def _choose(self, ranked: Sequences[Ranked], sequences: int, streams: Streams) -> Choice:
+        survival = [-negative for negative, _, _ in ranked]
+        return choose(survival, streams.certain, streams.price, self.thinking * sequences, self._on)
+
+    def _perhaps_more(self, choice: Choice, guesses: int, streams: Streams) -> Choice:
+        """The choice; now and then more than that is drafted, to learn what it takes."""
         self._steps += 1
-        choice = choose(survival, streams.certain, streams.price, self.thinking * sequences, self._on)
         self._on = choice.drafted > 0
         self._time += streams.price(choice.drafted)
-        more = min(len(survival), choice.drafted + max(1, choice.drafted // 2))
+        more = min(guesses, choice.drafted + max(1, choice.drafted // 2))
         if self._steps % _TRY_EVERY == 0 and more > choice.drafted:
             # What a step takes with more rows is known for sure only if it is tried, now and then.
             extra = streams.price(more) - streams.price(choice.drafted)
@@ -149,12 +243,12 @@ class Controller(Drafter):
         known.rest = known.last_rest
         known.choice, known.drafted = choice, drafted
 
-    def _revise(self, known: Known) -> None:
+    def _revise(self, known: Known, everyone: list[int]) -> None:
         """Leave out drafters of whose guesses hardly any came true; every other time all get another chance."""
         if len(known.lines) < _LINES:
             known.lines.append(f"after {known.steps} decisions: {self.words(known)}")
-        if len(known.drafters) < len(self.drafters):
-            known.drafters = list(range(len(self.drafters)))
+        if len(known.drafters) < len(everyone):
+            known.drafters = everyone
         else:
             worth = [number for number in known.drafters if known.right[number] >= 0.05 * known.guessed[number]]
             known.drafters = worth or known.drafters[:1]
@@ -183,6 +277,15 @@ class Controller(Drafter):
         return f"off: guesses are too unsure; {would}"
 
 
+def _ranked(known: Sequences[Known]) -> list[Ranked]:
+    """All guesses, likeliest first; of like ones the earlier, so that what a guess follows comes before it."""
+    return sorted(
+        (-survival, owner, node)
+        for owner, one in enumerate(known)
+        for node, survival in enumerate(one.guesses.survival)
+    )
+
+
 def _and(names: Iterable[str]) -> str:
     *before, last = names
     return f"{', '.join(before)} and {last}" if before else last
@@ -193,17 +296,18 @@ class Auto(Speculative):
     """Draft as much as pays, from the text so far and earlier answers; nothing where nothing does."""
 
     name = "auto"
-    drafters: str = "text+answers"
+    drafters: str = "text+answers+head"
     nodes: int = 8
+    depth: int = 4
     longest: int = 16
     remembered: int = 16384
 
     def __post_init__(self) -> None:
-        unknown = set(self.drafters.split("+")) - {"text", "answers", "suffix", "recycling"}
+        unknown = set(self.drafters.split("+")) - set(_DRAFTERS)
         if unknown:
-            raise ValueError(f"drafters: {min(unknown)!r} is none of text, answers, suffix and recycling, joined by +")
-        if self.nodes < 1 or self.longest < 1 or self.remembered < 0:
-            raise ValueError("nodes and longest are at least 1, remembered at least 0")
+            raise ValueError(f"drafters: {min(unknown)!r} is none of {', '.join(_DRAFTERS)}, joined by +")
+        if min(self.nodes, self.depth, self.longest) < 1 or self.remembered < 0:
+            raise ValueError("nodes, depth and longest are at least 1, remembered at least 0")
 
     @cached_property
     def drafter(self) -> Controller:  # type: ignore[override]
@@ -216,7 +320,12 @@ class Auto(Speculative):
             "suffix": lambda: SuffixDrafter(min(self.longest, 8), self.remembered),
             "recycling": lambda: RecyclingDrafter(successors=4, likeliest=False),
         }
-        return Controller({name: known[name]() for name in self.drafters.split("+")})
+        names = self.drafters.split("+")
+        head = HeadDrafter(self.depth, _LEAST) if "head" in names else None
+        return Controller({name: known[name]() for name in names if name != "head"}, head=head)
+
+    def measures(self, sequence: Sequence) -> frozenset[Measure]:
+        return _HIDDEN if sequence.traits.draft_head and self.drafter.head is not None else frozenset()
 
     @property
     def most(self) -> int:

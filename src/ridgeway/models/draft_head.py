@@ -16,6 +16,7 @@ It is recurrent as in "Recurrent Drafter" (Zhang et al. 2024, arXiv 2403.09919) 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -46,6 +47,21 @@ class DraftHead:
     eps: float
     head: Tensor
     whole_head: Tensor
+
+    @classmethod
+    def of(cls, model: Model, tokens: IntArray, gate: Tensor, up: Tensor, down: Tensor) -> Self:
+        """What was trained, with what it takes from the model."""
+        config, head = model.config, model.head
+        return cls(
+            tokens=tokens,
+            gate=gate,
+            up=up,
+            down=down,
+            norm=model.tensors["final_norm"].dequantize(),
+            eps=config.rms_eps,
+            head=Tensor("head", head.format, (len(tokens), config.hidden), head.data[tokens]),
+            whole_head=head,
+        )
 
     @property
     def hidden(self) -> int:
@@ -94,14 +110,4 @@ def load_draft_head(path: Path, model: Model) -> DraftHead:
     for tensor, shape in expected:
         if tensor.shape != shape:
             raise ModelError(path, f"is made for another model: {tensor.name} is {tensor.shape}, expected {shape}")
-    head = model.head
-    return DraftHead(
-        tokens=tokens,
-        gate=gate,
-        up=up,
-        down=down,
-        norm=model.tensors["final_norm"].dequantize(),
-        eps=config.rms_eps,
-        head=Tensor("head", head.format, (len(tokens), config.hidden), head.data[tokens]),
-        whole_head=head,
-    )
+    return DraftHead.of(model, tokens, gate, up, down)

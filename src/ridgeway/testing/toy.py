@@ -7,6 +7,7 @@ import numpy as np
 
 from ridgeway.llm import LLM
 from ridgeway.models.config import ModelConfig
+from ridgeway.models.draft_head import DraftHead
 from ridgeway.models.model import Model
 from ridgeway.quant.tensor import Tensor
 
@@ -50,6 +51,19 @@ def toy_model(config: ModelConfig | None = None, seed: int = 0, sharpness: float
             values = generator.standard_normal(shape) / np.sqrt(shape[-1])
         tensors[name] = Tensor.of(name, values.astype(np.float32))
     return Model(name=f"toy-{config.architecture}", config=config, tensors=tensors)
+
+
+def toy_draft_head(model: Model, inner: int = 64, seed: int = 0) -> DraftHead:
+    """A draft head of random weights, which guesses badly; it knows every second token."""
+    generator = np.random.default_rng(seed)
+    hidden, tokens = model.config.hidden, np.arange(0, model.config.vocab_size, 2)
+
+    def matrix(name: str, outputs: int, inputs: int) -> Tensor:
+        values = generator.standard_normal((outputs, inputs)) / np.sqrt(inputs)
+        return Tensor.of(name, values.astype(np.float32))
+
+    parts = (matrix("gate", inner, 2 * hidden), matrix("up", inner, 2 * hidden), matrix("down", hidden, inner))
+    return DraftHead.of(model, tokens, *parts)
 
 
 def toy_llm(model: Model | str | None = None, **options: Any) -> LLM:
