@@ -115,17 +115,18 @@ class LLM:
             slots = slots_that_fit(self.executor.slot_bytes, 64 * self.executor.traits.max_positions)
         check_room(slots, self.executor.slot_bytes)
         self.engine = Engine(self.executor, self.cost_model, slots, Limits(max_rows, max_sequences), prefix_caching)
-        head = draft_head_of(self.model)
-        if head is not None:
-            self.add_draft_head(head)
         self.steps: list[StepReport] = []
         self.outputs: list[RequestOutput] = []
         self._calls: list[Call] = []
         self._last_methods: dict[str, DecodingMethod] = {}
         self._numbers = count()
         self.draft_models: dict[str, Model] = {}
+        self.draft_head: DraftHead | None = None
         self._methods: dict[Method, DecodingMethod] = {}
         self._fitting: dict[int, DecodingMethod] = {}  # by identity: what was checked and prepared for this model
+        head = draft_head_of(self.model)
+        if head is not None:
+            self.add_draft_head(head)
 
     @property
     def traits(self) -> ModelTraits:
@@ -245,6 +246,7 @@ class LLM:
         config = self.model.config
         if head.hidden != config.hidden or not config.traits.autoregressive:
             raise MethodError(f"a draft head of width {head.hidden} does not fit {self.model.name} ({config.hidden})")
+        self.draft_head = head
         self.engine.unroller = make_unroller(self.executor, head)
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:

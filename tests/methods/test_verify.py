@@ -12,12 +12,21 @@ from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.methods.auto import Auto, Controller
 from ridgeway.methods.trie import Guesser, Trie
 from ridgeway.methods.verify import Verify
-from ridgeway.testing import check_lossless, toy_config, toy_llm, toy_model
+from ridgeway.testing import check_lossless, toy_config, toy_draft_head, toy_llm, toy_model
 from ridgeway.testing.replay import replay
 
 DRAWN = SamplingParams(temperature=0.8, seed=5, max_tokens=30)
 PROMPTS = [[3, 1, 4, 1, 5], [9, 2, 6] * 5, [8]]
-METHODS = ["ngram", "suffix", "recycling", "lookahead", "auto", "self-speculative:trials=3", "draft:model=small"]
+METHODS = [
+    "ngram",
+    "suffix",
+    "recycling",
+    "lookahead",
+    "auto",
+    "self-speculative:trials=3",
+    "draft:model=small",
+    "draft-head",
+]
 METHODS += [f"verified-diffusion:mask_id=60,layout={layout}" for layout in ("linear", "quadratic", "pruned")]
 
 
@@ -29,6 +38,7 @@ def _own_cache(monkeypatch, tmp_path):
 def llm_of(**options):
     llm = toy_llm(toy_model(toy_config(layers=3), sharpness=2.5), **options)
     llm.add_draft_model("small", toy_model(toy_config(layers=1)))
+    llm.add_draft_head(toy_draft_head(llm.model))
     return llm
 
 
@@ -161,6 +171,7 @@ def test_the_context_limit_is_reached_and_not_exceeded(method):
     model = toy_model(toy_config(layers=3, max_positions=40), sharpness=2.5)
     llm = toy_llm(model)
     llm.add_draft_model("small", toy_model(toy_config(layers=1, max_positions=40)))
+    llm.add_draft_head(toy_draft_head(model))
     params = SamplingParams(temperature=0, max_tokens=None)
     plain = llm.generate(PROMPTS, params, method="ar")
     found = llm.generate(PROMPTS, params, method=method)
@@ -170,8 +181,10 @@ def test_the_context_limit_is_reached_and_not_exceeded(method):
 
 def test_methods_of_all_kinds_share_one_batch():
     llm = llm_of()
-    plain = llm.generate(PROMPTS * 4, DRAWN, method="ar")
-    found = llm.generate(PROMPTS * 4, DRAWN, method=["ar", *METHODS, "auto"])
+    methods = ["ar", *METHODS]
+    prompts = [PROMPTS[place % len(PROMPTS)] for place in range(len(methods))]
+    plain = llm.generate(prompts, DRAWN, method="ar")
+    found = llm.generate(prompts, DRAWN, method=methods)
     assert [o.outputs[0].token_ids for o in found] == [o.outputs[0].token_ids for o in plain]
 
 

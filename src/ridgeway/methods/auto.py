@@ -177,7 +177,7 @@ class Controller(Drafter):
         choice: Choice,
         streams: Streams,
     ) -> list[int]:
-        """Places of the sequences for which the draft head is to be asked. drafted: the free guesses that were chosen."""
+        """Places of the sequences for which to ask the draft head. drafted: the free guesses that were chosen."""
         able = [
             place
             for place, (sequence, one) in enumerate(zip(sequences, known, strict=True))

@@ -60,6 +60,8 @@ def check_lossless(
         tight = LLM(llm.model, executor=llm.executor.name, machine=llm.machine, slots=2 * longest + 64)
         for name, model in llm.draft_models.items():
             tight.add_draft_model(name, model)
+        if llm.draft_head is not None:
+            tight.add_draft_head(llm.draft_head)
         squeezed = tight.generate(asked, wanted_params, method=method)
         for place, found in enumerate(squeezed):
             _compare(

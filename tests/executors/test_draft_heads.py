@@ -1,0 +1,175 @@
+"""Draft heads: the compiled one against its plain twin, and both against the formulas of `models.draft_head`."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ridgeway.core.drafting import Unrolling
+from ridgeway.core.errors import MethodError, ModelError
+from ridgeway.core.noise import gumbel
+from ridgeway.core.query import Batch, Entry, Query, Readout
+from ridgeway.engine.sampling import plain_selection
+from ridgeway.executors.cpu import CpuExecutor
+from ridgeway.executors.draft_heads import ReferenceUnroller, make_unroller
+from ridgeway.executors.reference import ReferenceExecutor
+from ridgeway.kernels.cpu.isa import INSTRUCTION_SETS, processor_features
+from ridgeway.models.draft_head import DraftHead, draft_head_of, load_draft_head
+from ridgeway.quant.quantize import quantized
+from ridgeway.testing import toy_config, toy_draft_head, toy_llm, toy_model
+
+ROWS, DEPTH = 7, 4
+HERE = [name for name, isa in INSTRUCTION_SETS.items() if processor_features().issuperset(isa.needs)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toy_model(toy_config(hidden=64, vocab_size=1100))
+
+
+@pytest.fixture(scope="module")
+def head(model):
+    """In eight bits, so that both twins multiply the same weights."""
+    whole = toy_draft_head(model, inner=96)
+    parts = {name: quantized(getattr(whole, name), "Q8_0") for name in ("gate", "up", "down", "head", "whole_head")}
+    return DraftHead(tokens=whole.tokens, norm=whole.norm, eps=whole.eps, **parts)
+
+
+def asked(model, temperature=0.0, rows=ROWS, depth=DEPTH, least=0.0):
+    generator = np.random.default_rng(3)
+    return Unrolling(
+        hidden=generator.standard_normal((rows, model.config.hidden)).astype(np.float32),
+        tokens=generator.integers(0, model.config.vocab_size, rows),
+        positions=np.arange(rows) + 11,
+        temperature=np.full(rows, temperature),
+        seed=np.arange(rows, dtype=np.uint64) + 5,
+        sample=np.zeros(rows, dtype=np.int64),
+        depth=depth,
+        least=least,
+    )
+
+
+def part(unrolling, rows):
+    arrays = {name: value[rows] for name, value in vars(unrolling).items() if isinstance(value, np.ndarray)}
+    return Unrolling(**arrays, depth=unrolling.depth, least=unrolling.least)
+
+
+def test_the_first_guess_is_what_the_formulas_say(model, head):
+    one = asked(model)
+    states = one.hidden / np.sqrt((one.hidden**2).mean(axis=1, keepdims=True) + head.eps) * head.norm
+    z = np.concatenate([states, model.head.dequantize()[one.tokens]], axis=1)
+    gate, up, down = (getattr(head, name).dequantize() for name in ("gate", "up", "down"))
+    inner = z @ gate.T
+    states = states + (inner / (1 + np.exp(-inner)) * (z @ up.T)) @ down.T
+    logits = states @ head.head.dequantize().T
+    found = ReferenceUnroller(head).unroll(one)
+    assert found.tokens[:, 0, 0].tolist() == head.tokens[logits.argmax(axis=1)].tolist()
+    share = np.exp(logits - logits.max(axis=1, keepdims=True))
+    assert found.chances[:, 0, 0] == pytest.approx((share / share.sum(axis=1, keepdims=True)).max(axis=1), rel=1e-2)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
+@pytest.mark.parametrize("isa", HERE)
+def test_compiled_guesses_are_the_plain_twins(model, head, isa, temperature):
+    """Activations have eight bits in the compiled one, so totals that are nearly equal may change places."""
+    compiled = CpuExecutor(model, 2, isa=isa).unroller(head).unroll(asked(model, temperature))
+    plain = ReferenceUnroller(head).unroll(asked(model, temperature))
+    same = compiled.tokens[:, 0, 0] == plain.tokens[:, 0, 0]
+    assert same.sum() >= ROWS - 1
+    assert compiled.chances[same, 0, 0] == pytest.approx(plain.chances[same, 0, 0], rel=0.1)
+    assert compiled.steps == plain.steps == DEPTH
+    assert (compiled.chances[:, :, 0] > 0).all()
+
+
+def test_rows_threads_and_instructions_change_no_bit(model, head):
+    expected = CpuExecutor(model, 1).unroller(head).unroll(asked(model, 0.8))
+    for isa in HERE:
+        for threads in (1, 2):
+            unroller = CpuExecutor(model, threads, isa=isa).unroller(head)
+            together = unroller.unroll(asked(model, 0.8))
+            assert (together.tokens == expected.tokens).all(), (isa, threads)
+            assert (together.chances == expected.chances).all(), (isa, threads)
+            for row in range(ROWS):
+                alone = unroller.unroll(part(asked(model, 0.8), [row]))
+                assert (alone.tokens[0] == expected.tokens[row]).all(), (isa, threads, row)
+                assert (alone.chances[0] == expected.chances[row]).all(), (isa, threads, row)
+
+
+@pytest.mark.parametrize("kind", ["compiled", "plain"])
+def test_a_temperature_draws_with_the_targets_noise(model, head, kind):
+    unroller = CpuExecutor(model, 2).unroller(head) if kind == "compiled" else ReferenceUnroller(head)
+    question = asked(model, 50.0)  # so hot that the noise alone decides
+    found = unroller.unroll(question)
+    for row in range(ROWS):
+        for step in range(DEPTH):
+            noise = gumbel(question.seed[row], 0, question.positions[row] + step, head.tokens)
+            assert found.tokens[row, step, 0] in head.tokens[np.argsort(-noise)[:4]]
+
+
+@pytest.mark.parametrize("kind", ["compiled", "plain"])
+def test_guesses_end_where_they_are_too_unsure(model, head, kind):
+    unroller = CpuExecutor(model, 2).unroller(head) if kind == "compiled" else ReferenceUnroller(head)
+    whole = unroller.unroll(asked(model))
+    least = float(np.median(whole.chances[:, 0, 0]))
+    cut = unroller.unroll(asked(model, least=least))
+    survival = np.cumprod(whole.chances[:, :, 0], axis=1)
+    goes_on = np.concatenate([np.ones((ROWS, 1), dtype=bool), survival[:, :-1] >= least], axis=1)
+    assert ((cut.chances[:, :, 0] > 0) == goes_on).all()
+    assert cut.steps == goes_on.any(axis=0).sum() < DEPTH
+    assert (cut.tokens[goes_on] == whole.tokens[goes_on]).all()
+
+
+def test_hidden_states_are_those_of_the_rows_that_are_read(model):
+    tokens = np.array([3, 1, 4, 1, 5, 9, 2, 6])
+    for executor in (ReferenceExecutor(model), CpuExecutor(model, 2)):
+        executor.allocate(64)
+        read = Readout.of([2, 7], [3, 8], sampled=False, measures={"hidden", "logits"})
+        entries = (
+            Entry(Query(np.array([7, 7]), np.arange(2)), 0, np.arange(20, 22)),
+            Entry(Query(tokens, np.arange(8), read=read), 0, np.arange(8)),
+        )
+        answer = executor.forward(Batch(entries, plain_selection(2))).answers[1]
+        states = DraftHead.of(model, np.arange(4), *(model.head,) * 3).states(answer.hidden)
+        assert states @ model.head.dequantize().T == pytest.approx(answer.logits, abs=2e-2)
+
+
+def test_small_heads_are_unrolled_by_the_plain_twin(model):
+    narrow = toy_model(toy_config(hidden=48))
+    assert isinstance(make_unroller(CpuExecutor(narrow, 1), toy_draft_head(narrow)), ReferenceUnroller)
+
+
+def test_a_head_lies_with_its_model(tmp_path, model):
+    trained = toy_draft_head(model)
+    tensors = {name: getattr(trained, name).dequantize() for name in ("gate", "up", "down")}
+    save_file({"tokens": trained.tokens.astype(np.float32)} | tensors, tmp_path / "draft-head.safetensors")
+    at_home = type(model)(model.name, model.config, model.tensors, source=str(tmp_path))
+    found = draft_head_of(at_home)
+    assert (found.tokens == trained.tokens).all()
+    assert (found.gate.dequantize() == tensors["gate"]).all()
+    assert draft_head_of(model) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"up": None}, "lacks the tensor up"),
+        ({"gate": np.zeros((8, 6), np.float32)}, "made for another model"),
+        ({"tokens": np.array([0, 1100], np.float32)}, "outside the vocabulary"),
+        ({"tokens": np.zeros(0, np.float32)}, "outside the vocabulary"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(tmp_path, model, change, said):
+    trained = toy_draft_head(model)
+    tensors = {name: getattr(trained, name).dequantize() for name in ("gate", "up", "down")}
+    tensors = {"tokens": trained.tokens.astype(np.float32)} | tensors | change
+    path = tmp_path / "draft-head.safetensors"
+    save_file({name: value for name, value in tensors.items() if value is not None}, path)
+    with pytest.raises(ModelError, match=said):
+        load_draft_head(path, model)
+
+
+def test_without_a_head_it_is_said_what_makes_one():
+    with pytest.raises(MethodError, match="ridgeway train"):
+        toy_llm().generate([1, 2], method="draft-head")
+    other = toy_model(toy_config(hidden=64))
+    with pytest.raises(MethodError, match="does not fit"):
+        toy_llm().add_draft_head(toy_draft_head(other))
