@@ -27,7 +27,7 @@ from ridgeway.engine.request import Request
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
 from ridgeway.engine.workbench import EngineWorkbench
-from ridgeway.executors.draft_heads import make_unroller
+from ridgeway.executors.draft_heads import LateUnroller
 from ridgeway.executors.memory import check_room, slots_that_fit
 from ridgeway.executors.registry import Storage, make_executor, measured_by
 from ridgeway.methods.registry import check_fit, default_method, make_method
@@ -247,7 +247,7 @@ class LLM:
         if head.hidden != config.hidden or not config.traits.autoregressive:
             raise MethodError(f"a draft head of width {head.hidden} does not fit {self.model.name} ({config.hidden})")
         self.draft_head = head
-        self.engine.unroller = make_unroller(self.executor, head)
+        self.engine.unroller = LateUnroller(self.executor, head)
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation in the model's chat template, ready for the assistant's answer."""

@@ -100,7 +100,8 @@ def test_a_dear_head_is_not_asked():
     prompt = [3, 1, 4, 1, 5]
     llm.engine.unroller = Knowing([0] * 100)
     method = Auto(drafters="text+head")
-    method.drafter.asking.took(1, 10.0)
+    for _ in range(2):
+        method.drafter.asking.took(1, 10.0)
     llm.generate([prompt], DRAWN, method=method)
     assert not llm.engine.unroller.calls
 

@@ -44,7 +44,10 @@ class Guessed:
 class Unroller(Protocol):
     """A draft head on a device. held_bytes: read at each step. operations: of a step for one sequence."""
 
-    held_bytes: int
-    operations: int
+    @property
+    def held_bytes(self) -> int: ...
+
+    @property
+    def operations(self) -> int: ...
 
     def unroll(self, asked: Unrolling) -> Guessed: ...

@@ -1,5 +1,7 @@
 """A draft head unrolled in NumPy: the plain twin of the compiled one, and the choice between them."""
 
+from functools import cached_property
+
 import numpy as np
 
 from ridgeway.core.arrays import DoubleArray, IntArray
@@ -57,6 +59,28 @@ class ReferenceUnroller:
 def operations_of(head: DraftHead) -> int:
     """Of one step for one sequence: a multiplication and an addition for each weight."""
     return 2 * sum(part.elements for part in (head.gate, head.up, head.down, head.head))
+
+
+class LateUnroller:
+    """An unroller that is made when it is first asked, as whoever decodes plainly needs none."""
+
+    def __init__(self, executor: Executor, head: DraftHead) -> None:
+        self._executor, self._head = executor, head
+
+    @cached_property
+    def made(self) -> Unroller:
+        return make_unroller(self._executor, self._head)
+
+    @property
+    def held_bytes(self) -> int:
+        return self.made.held_bytes
+
+    @property
+    def operations(self) -> int:
+        return self.made.operations
+
+    def unroll(self, asked: Unrolling) -> Guessed:
+        return self.made.unroll(asked)
 
 
 def make_unroller(executor: Executor, head: DraftHead) -> Unroller:

@@ -22,6 +22,7 @@ class Asking:
     def __init__(self) -> None:
         self._added = [_WEIGHT * added for added in _ADDED]
         self._counts = [_WEIGHT] * len(_ADDED)
+        self._asked: set[int] = set()
         self._seconds: dict[int, float] = {}  # of one time, by the sequences that it was asked for
 
     def added(self, surest: float) -> float:
@@ -44,7 +45,10 @@ class Asking:
         return round(_ROWS * sequences)
 
     def took(self, sequences: int, seconds: float) -> None:
-        """It was asked for so many sequences."""
+        """It was asked for so many sequences. The first time, when whatever is new is made ready, does not count."""
+        if sequences not in self._asked:
+            self._asked.add(sequences)
+            return
         before = self._seconds.get(sequences, seconds)
         self._seconds[sequences] = before + _NEWEST * (seconds - before)
 

@@ -9,7 +9,7 @@ from ridgeway.executors.draft_heads import operations_of
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import InstructionSet
 from ridgeway.kernels.cpu.layout import HEAD_UNIT, UNIT_FLOATS
-from ridgeway.kernels.cpu.residence import aligned
+from ridgeway.kernels.cpu.residence import aligned, forget
 from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS, tile_matrix
 from ridgeway.kernels.cpu.unroll import UF, UNROLL_LONGS, UNROLL_ROW_LONGS, UR, unroll_kernel
@@ -33,6 +33,7 @@ class CpuUnroller:
         self.operations = operations_of(head)
         for place, tensor in ((UF.gate, head.gate), (UF.up, head.up), (UF.down, head.down), (UF.head, head.head)):
             matrix = tile_matrix(_in_eight_bits(tensor))
+            forget(tensor.data)
             table = matrix_table(matrix, compiler, isa)
             self._kept += [matrix.data, table]
             self._table[place] = table.ctypes.data
