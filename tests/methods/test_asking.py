@@ -20,6 +20,8 @@ def llm_with_head(**options):
     model = toy_model(toy_config(layers=3), sharpness=2.5)
     llm = toy_llm(model, **options)
     llm.add_draft_head(toy_draft_head(model))
+    llm.engine.prices.observe_host = lambda seconds: None  # prices are the data sheet's, however busy this machine is
+    llm.cost_model.observe = lambda cost, seconds: None
     return llm
 
 
