@@ -1,8 +1,11 @@
 """The progress of a training, for people."""
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ridgeway.training.draft_head_trainer import DraftHeadTrainer
 from ridgeway.training.loop import Loop
 from ridgeway.training.trainer import Trainer
 
@@ -19,6 +22,30 @@ def follow(trainer: Trainer, console: Console, until: int | None = None) -> None
         f"step {trainer.done} of {_last(trainer, until)}, {schedule.batch} texts of {trainer.recipe.length} tokens each"
     )
     _steps(trainer, console, until)
+
+
+def follow_draft_head(trainer: DraftHeadTrainer, console: Console, until: int | None = None) -> None:
+    """Write texts, compute their states, train a draft head; as `follow`."""
+    _stage("texts", trainer.texts.write(), trainer.recipe.texts.answers, console)
+    _stage("states", trainer.states.compute(), len(trainer.states.texts), console)
+    console.print(trainer.material.words, soft_wrap=True)
+    console.print(
+        f"{trainer.trained_parameters / 1e6:.2f}M parameters; step {trainer.done} of {_last(trainer, until)}, "
+        f"{trainer.schedule.batch} places each"
+    )
+    _steps(trainer, console, until)
+
+
+def _stage(name: str, counts: Iterator[int], total: int, console: Console) -> None:
+    """counts: how many are done, every now and then."""
+    said = 0
+    with _bar(console) as progress:
+        task = progress.add_task(name, total=total, loss="")
+        for count in counts:
+            progress.update(task, completed=count)
+            if not console.is_terminal and count * _LINES // total > said:
+                said = count * _LINES // total
+                console.print(f"{name}: {count:,} of {total:,}")
 
 
 def _steps(loop: Loop, console: Console, until: int | None) -> None:

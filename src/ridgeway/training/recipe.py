@@ -7,6 +7,7 @@ from typing import Any
 
 from ridgeway.core.traits import Attention, LogitShift
 from ridgeway.models.fields import Fields
+from ridgeway.training.draft_head_recipe import DraftHeadRecipe, draft_head_recipe_of
 from ridgeway.training.objective import Objective
 from ridgeway.training.recipe_file import SCHEDULE_KEYS, Schedule, read_toml, schedule_of, sections
 
@@ -95,10 +96,10 @@ class Recipe:
     text: str
 
 
-def read_recipe(name: str | Path) -> Recipe:
+def read_recipe(name: str | Path) -> Recipe | DraftHeadRecipe:
     """A recipe by the name of one that comes with Ridgeway, or by its path. Raises RequestError or ModelError."""
     fields, text = read_toml(name)
-    return recipe_of(fields, text)
+    return draft_head_recipe_of(fields, text) if "draft_head" in fields else recipe_of(fields, text)
 
 
 def recipe_of(fields: Fields, text: str) -> Recipe:
