@@ -10,7 +10,7 @@ from ridgeway.models.loading import load_model
 from ridgeway.models.shipped import SHIPPED
 from ridgeway.testing import toy_llm
 from ridgeway.training.grammar import ANIMALS
-from ridgeway.training.recipe import RECIPES
+from ridgeway.training.recipe_file import RECIPES
 
 TOY = "toy-diffusion"
 

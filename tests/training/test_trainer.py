@@ -246,9 +246,11 @@ def test_the_command_trains_and_says_how_to_go_on(tmp_path):
 
 def test_the_documented_recipes_can_be_followed(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
-    whole, start = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    whole, start, head = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     path = tmp_path / "documented.toml"
     path.write_text(whole)
     assert read_recipe(path).reading.block_size == 4
     path.write_text(start + whole[whole.index("[data]") :])
     assert read_recipe(path).start.lora_rank == 16
+    path.write_text(head)
+    assert read_recipe(path).texts.prompts == "prompts.jsonl"

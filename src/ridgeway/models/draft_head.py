@@ -86,12 +86,16 @@ def draft_head_of(model: Model) -> DraftHead | None:
     """
     if not model.source or not model.config.traits.autoregressive:
         return None
-    source = Path(model.source)
-    own = source / FILE if source.is_dir() else source.with_name(f"{source.stem}.{FILE}")
-    for path in (own, SHIPPED_WEIGHTS / model.name.lower() / FILE):
+    for path in (place_beside(model), SHIPPED_WEIGHTS / model.name.lower() / FILE):
         if path.is_file():
             return load_draft_head(path, model)
     return None
+
+
+def place_beside(model: Model) -> Path:
+    """Where the draft head of a model from a file or a folder lies."""
+    source = Path(model.source)
+    return source / FILE if source.is_dir() else source.with_name(f"{source.stem}.{FILE}")
 
 
 def load_draft_head(path: Path, model: Model) -> DraftHead:

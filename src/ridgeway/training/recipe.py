@@ -1,17 +1,16 @@
 """A recipe: everything that a training depends on, as a TOML file. The same recipe gives the same weights."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ridgeway.core.errors import RequestError
 from ridgeway.core.traits import Attention, LogitShift
 from ridgeway.models.fields import Fields
+from ridgeway.training.draft_head_recipe import DraftHeadRecipe, draft_head_recipe_of
 from ridgeway.training.objective import Objective
+from ridgeway.training.recipe_file import SCHEDULE_KEYS, Schedule, read_toml, schedule_of, sections
 
-RECIPES = Path(__file__).parent / "recipes"
 _ATTENTION: Mapping[str, Attention] = {
     "block": "block",
     "causal-block": "causal-block",
@@ -32,17 +31,7 @@ _KEYS = {
         "complementary",
         "causal_weight",
     },
-    "training": {
-        "steps",
-        "batch",
-        "learning_rate",
-        "warmup",
-        "decay",
-        "weight_decay",
-        "clip",
-        "checkpoint_every",
-        "threads",
-    },
+    "training": SCHEDULE_KEYS,
 }
 
 
@@ -95,31 +84,8 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """steps: of the optimizer, a batch of texts each. The learning rate rises over `warmup` steps, stays, and falls to
-    0 over the last `decay` steps. clip: longest gradient. checkpoint_every: steps.
-    """
-
-    steps: int
-    batch: int
-    learning_rate: float
-    warmup: int
-    decay: int
-    weight_decay: float
-    clip: float
-    checkpoint_every: int
-    threads: int
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        rising = min(1.0, (step + 1) / max(1, self.warmup))
-        falling = min(1.0, (self.steps - step) / max(1, self.decay))
-        return self.learning_rate * min(rising, falling)
-
-
-@dataclass(frozen=True)
 class Recipe:
-    """text: the file, to be kept with what comes of it."""
+    """Of a diffusion model. text: the file, to be kept with what comes of it."""
 
     start: Start
     source: str
@@ -130,34 +96,21 @@ class Recipe:
     text: str
 
 
-def read_recipe(name: str | Path) -> Recipe:
+def read_recipe(name: str | Path) -> Recipe | DraftHeadRecipe:
     """A recipe by the name of one that comes with Ridgeway, or by its path. Raises RequestError or ModelError."""
-    path = RECIPES / f"{name}.toml"
-    path = path if path.is_file() else Path(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except OSError as error:
-        known = ", ".join(sorted(item.stem for item in RECIPES.glob("*.toml")))
-        raise RequestError(f"{name}: no such recipe ({known}) or file") from error
-    except ValueError as error:
-        raise RequestError(f"{path}: is no TOML ({error})") from error
-    return recipe_of(Fields(path, values), text)
+    fields, text = read_toml(name)
+    return draft_head_recipe_of(fields, text) if "draft_head" in fields else recipe_of(fields, text)
 
 
 def recipe_of(fields: Fields, text: str) -> Recipe:
-    """The recipe that a TOML file holds."""
-    _check_keys(fields, "")
-    sections = {}
-    for name in ("model", "data", "objective", "training"):
-        sections[name] = fields.section(name) or Fields(fields.source, {}, f"{name}.")
-        _check_keys(sections[name], name)
+    """The recipe of a diffusion model that a TOML file holds."""
+    section = sections(fields, _KEYS)
     return Recipe(
-        start=_start(sections["model"]),
-        source=sections["data"].text("source"),
-        length=sections["data"].integer("length", least=2),
-        reading=_reading(sections["objective"]),
-        schedule=_schedule(sections["training"]),
+        start=_start(section["model"]),
+        source=section["data"].text("source"),
+        length=section["data"].integer("length", least=2),
+        reading=_reading(section["objective"]),
+        schedule=schedule_of(section["training"]),
         seed=fields.integer("seed", 0, least=0),
         text=text,
     )
@@ -209,27 +162,6 @@ def _reading(fields: Fields) -> Reading:
         complementary=fields.flag("complementary", False),
         causal_weight=float(weight),
     )
-
-
-def _schedule(fields: Fields) -> Schedule:
-    steps = fields.integer("steps")
-    return Schedule(
-        steps=steps,
-        batch=fields.integer("batch"),
-        learning_rate=fields.number("learning_rate"),
-        warmup=fields.integer("warmup", max(1, steps // 20)),
-        decay=fields.integer("decay", max(1, steps // 3)),
-        weight_decay=fields.number("weight_decay", 0.1),
-        clip=fields.number("clip", 1.0),
-        checkpoint_every=fields.integer("checkpoint_every", max(1, steps // 10)),
-        threads=fields.integer("threads", 2),
-    )
-
-
-def _check_keys(fields: Fields, section: str) -> None:
-    strange = sorted(set(fields.values) - _KEYS[section])
-    if strange:
-        raise fields.wrong(strange[0], f"no such key; known are {', '.join(sorted(_KEYS[section]))}")
 
 
 def _is_size(item: Any) -> bool:
