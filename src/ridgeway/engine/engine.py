@@ -13,6 +13,7 @@ import numpy as np
 
 from ridgeway.cache.pages import PagedCache, PageTable
 from ridgeway.cache.pool import PagePool
+from ridgeway.core.arrays import ints
 from ridgeway.core.errors import MethodError, OutOfPagesError, RequestError, RidgewayError
 from ridgeway.core.executor import Executor
 from ridgeway.core.method import DraftTree
@@ -23,7 +24,7 @@ from ridgeway.engine.contract import check_query, check_request, checked_tokens
 from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.judging import Gain, Judge, Streamed
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
-from ridgeway.engine.sampling import selection_of
+from ridgeway.engine.sampling import Selections
 from ridgeway.engine.scheduler import Grant, Limits, Scheduler
 from ridgeway.engine.stopping import AnswerText, accept
 from ridgeway.engine.streams import EngineStreams
@@ -43,11 +44,6 @@ class Planned:
     running: Running
     asked: Query
     query: Query
-
-    def prefill_rows(self, commit: Commit) -> int:
-        """Kept rows that predict what the prompt holds already: a denoising step works on the answer alone, even if
-        its rows hold a prompt."""
-        return int((self.query.positions[commit.keep] < self.running.sequence.prompt_length - 1).sum())
 
 
 @dataclass(frozen=True)
@@ -98,6 +94,7 @@ class Engine:
         self.draft_models: dict[str, DraftModel] = {}
         self._target = Weights(executor, cost_model, self.cache)
         self._judge = Judge(self._target, self.draft_models)
+        self._selections = Selections()
         self._streaming = 0.0  # seconds of this step's weight streams
         self.tracked: dict[str, Tracked] = {}
         self._arrivals = 0
@@ -320,7 +317,7 @@ class Engine:
             for plan in planned
             for present in (plan.running.sequence.cached + plan.running.sequence.held,)
         )
-        return Batch(entries, selection_of((plan.running.sequence, plan.query) for plan in planned))
+        return Batch(entries, self._selections.of((plan.running.sequence, plan.query) for plan in planned))
 
     def _commit(self, plan: Planned, answer: Answer, gain: Gain) -> None:
         """Hand an answer to its method and do as it says."""
@@ -340,6 +337,8 @@ class Engine:
             self.failed(running, error)
             return
         first = sequence.committed
+        # Kept rows that predict what the prompt holds already; they follow the cached ones.
+        prefill_rows = min(len(commit.keep), max(0, sequence.prompt_length - 1 - sequence.cached))
         accepted = accept(sequence, tokens, running.text)
         tracked.record_logprobs(running, answer, accepted, commit)
         try:
@@ -350,7 +349,7 @@ class Engine:
             return
         gain.committed += len(accepted)
         gain.revealed += len(accepted) if commit.reveal is None else int(commit.reveal.revealed.sum())
-        gain.prefill_rows += plan.prefill_rows(commit)
+        gain.prefill_rows += prefill_rows
         if accepted and tracked.metrics.first_token_seconds is None:
             tracked.metrics.first_token_seconds = perf_counter() - tracked.arrived
         if sequence.finished:
@@ -369,14 +368,14 @@ class Engine:
         sequence = running.sequence
         kept = min(len(commit.keep), sequence.pending + len(accepted))
         present = sequence.cached + sequence.held  # the query's rows have the slots after these
-        source, target = present + commit.keep[:kept], sequence.cached + np.arange(kept)
+        source = [present + row for row in ints(commit.keep[:kept]).tolist()]
         if commit.hold is not None:
-            source = np.concatenate([source, present + commit.hold])
-            target = sequence.cached + np.arange(len(source))
+            source += [present + row for row in ints(commit.hold).tolist()]
             sequence.held = len(commit.hold)
         elif kept:
             sequence.held = 0  # it is overwritten
-        if source.tolist() != target.tolist():
+        target = list(range(sequence.cached, sequence.cached + len(source)))
+        if source != target:
             slots = self.cache.slots(running.table, present + len(query))
             self.executor.move(slots[source], slots[target])
         running.shareable &= kept == 0 or self._shareable(running, query)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, IntArray, ints
+from ridgeway.core.arrays import NO_INTS, IntArray, ints, span
 from ridgeway.core.method import NO_DRAFT, DecodingMethod, Drafter, DraftTree, Rows
 from ridgeway.core.outputs import DraftCounts
 from ridgeway.core.query import Answer, Commit, Query, Readout
@@ -61,12 +61,12 @@ class Speculative(DecodingMethod):
     def plan(self, sequence: Sequence, rows: int, draft: DraftTree | None) -> Query:
         start, stop = sequence.cached, min(sequence.cached + rows, sequence.committed)
         known = stop - start
-        tokens, positions = ints(sequence.tokens[start:stop]), np.arange(start, stop, dtype=np.int64)
+        tokens, positions = ints(sequence.tokens[start:stop]), span(start, stop)
         if stop < sequence.committed:
             return Query(tokens, positions)
         tree = fitting(sequence, draft or NO_DRAFT, rows - known)
         if not len(tree):  # plain decoding, at its price
-            return Query(tokens, positions, read=Readout.of([known - 1], [stop], top=self.top))
+            return Query(tokens, positions, read=Readout.of(span(known - 1, known), span(stop, stop + 1), top=self.top))
         tokens = np.concatenate([tokens, tree.tokens])
         positions = np.concatenate([positions, sequence.committed - 1 + tree.depth])
         parent = np.concatenate([np.arange(-1, known - 1), np.where(tree.parent < 0, known - 1, known + tree.parent)])
@@ -81,7 +81,7 @@ class Speculative(DecodingMethod):
 
     def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
         if not len(query.read):
-            return Commit(NO_INTS, np.arange(len(query)))
+            return Commit(NO_INTS, span(0, len(query)))
         # The newest committed token, then the drafts.
         return verified(sequence, query, answer, query.read.rows)
 
@@ -124,7 +124,7 @@ def verified(sequence: Sequence, query: Query, answer: Answer, rows: IntArray) -
     rows: the first rows that were read: the newest committed token's, then the drafts'.
     """
     if len(rows) == 1:
-        return Commit(answer.tokens[:1], np.arange(int(rows[0]) + 1))
+        return Commit(answer.tokens[:1], span(0, int(rows[0]) + 1))
     path = accepted_path(query, rows, answer.tokens)
     record(sequence, query, rows, len(path) - 1)
     return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
