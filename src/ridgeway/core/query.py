@@ -125,11 +125,10 @@ class Query:
         if len(self.parent) != rows:
             object.__setattr__(self, "parent", span(-1, rows - 1))
         else:
-            assert (self.parent < np.arange(rows)).all(), "a row's parent comes before it"
-        if rows == 1:  # by far the most frequent
-            assert not any(self.read.rows.tolist())
-        elif len(self.read):
-            assert 0 <= self.read.rows.min() <= self.read.rows.max() < rows
+            assert all(above < row for row, above in enumerate(self.parent.tolist())), "a row's parent comes before it"
+        if len(self.read):
+            read = self.read.rows.tolist()
+            assert 0 <= min(read) <= max(read) < rows
 
     def __len__(self) -> int:
         return len(self.tokens)

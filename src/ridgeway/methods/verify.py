@@ -23,7 +23,7 @@ from ridgeway.core.method import NO_DRAFT, DecodingMethod, Drafter, DraftTree, R
 from ridgeway.core.outputs import DraftCounts
 from ridgeway.core.query import Answer, Commit, Query, Readout
 from ridgeway.core.sequence import Sequence
-from ridgeway.core.visibility import CAUSAL, Tree
+from ridgeway.core.visibility import Tree
 
 # With more tokens than these still without K/V, a step is a prefill: its rows are dear, and nothing is drafted.
 PREFILL = 8
@@ -60,21 +60,22 @@ class Speculative(DecodingMethod):
 
     def plan(self, sequence: Sequence, rows: int, draft: DraftTree | None) -> Query:
         start, stop = sequence.cached, min(sequence.cached + rows, sequence.committed)
-        known = stop - start
-        tokens, positions = ints(sequence.tokens[start:stop]), span(start, stop)
+        known = sequence.tokens[start:stop]
         if stop < sequence.committed:
-            return Query(tokens, positions)
-        tree = fitting(sequence, draft or NO_DRAFT, rows - known)
-        if not len(tree):  # plain decoding, at its price
-            return Query(tokens, positions, read=Readout.of(span(known - 1, known), span(stop, stop + 1), top=self.top))
-        tokens = np.concatenate([tokens, tree.tokens])
-        positions = np.concatenate([positions, sequence.committed - 1 + tree.depth])
-        parent = np.concatenate([np.arange(-1, known - 1), np.where(tree.parent < 0, known - 1, known + tree.parent)])
-        read = np.arange(known - 1, len(tokens))
+            return Query(ints(known), span(start, stop))
+        tree = fitting(sequence, draft or NO_DRAFT, rows - len(known))
+        tokens = ints(known + tree.tokens.tolist())
+        newest = len(known) - 1  # row of the newest committed token; it and the drafts' are read
+        read = span(newest, len(tokens))
+        if tree.is_chain:  # of no drafts, too: plain decoding, at its price
+            predicts = span(stop, stop + len(read))
+            return Query(tokens, span(start, start + len(tokens)), read=Readout.of(read, predicts, top=self.top))
+        positions = np.concatenate([span(start, stop), stop - 1 + tree.depth])
+        parent = np.concatenate([span(-1, newest), newest + 1 + tree.parent])  # the root is the newest token's row
         return Query(
             tokens,
             positions,
-            visibility=CAUSAL if tree.is_chain else Tree.of_parents(parent),
+            visibility=Tree.of_parents(parent),
             parent=parent,
             read=Readout.of(read, positions[read] + 1, top=self.top),
         )
@@ -127,7 +128,7 @@ def verified(sequence: Sequence, query: Query, answer: Answer, rows: IntArray) -
         return Commit(answer.tokens[:1], span(0, int(rows[0]) + 1))
     path = accepted_path(query, rows, answer.tokens)
     record(sequence, query, rows, len(path) - 1)
-    return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
+    return Commit(answer.tokens[path], np.concatenate([span(0, rows.item(0)), rows[path]]), source=path)
 
 
 def accepted_path(query: Query, rows: IntArray, drawn: IntArray) -> IntArray:
@@ -146,6 +147,9 @@ def accepted_path(query: Query, rows: IntArray, drawn: IntArray) -> IntArray:
 
 def record(sequence: Sequence, query: Query, rows: IntArray, accepted: int) -> None:
     """Count what became of the drafts (`rows` but the first): how many at each position, how many accepted."""
-    depths = query.positions[rows[1:]] - query.positions[rows[0]]
-    if sequence.drafts is not None and len(depths):
-        sequence.drafts.record([int(n) for n in np.bincount(depths)[1:]], accepted)
+    newest, *drafted = query.positions[rows].tolist()
+    if sequence.drafts is not None and drafted:
+        counts = [0] * (max(drafted) - newest)
+        for position in drafted:
+            counts[position - newest - 1] += 1
+        sequence.drafts.record(counts, accepted)

@@ -5,8 +5,8 @@ from functools import lru_cache
 from ridgeway.core.arrays import FloatArray, IntArray, ints
 from ridgeway.quant.tensor import Tensor
 
-_FEW = 8
-_KEPT_BYTES = 4 << 20
+_FEW = 16  # rows; for more of them one unpacking is quicker
+_KEPT_BYTES = 4 << 20  # of floats
 
 
 class Embedding:

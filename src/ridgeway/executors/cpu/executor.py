@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray, joined
+from ridgeway.core.arrays import FloatArray, IntArray, ints, joined
 from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
@@ -196,8 +196,9 @@ class CpuExecutor:
 
 def _read_rows(batch: Batch) -> IntArray:
     """Rows of the batch that are read, in order."""
-    first, rows = 0, []
+    first = 0
+    rows: list[int] = []
     for entry in batch.entries:
-        rows.append(first + entry.query.read.rows)
+        rows += [first + row for row in entry.query.read.rows.tolist()]
         first += len(entry.query)
-    return joined(rows)
+    return ints(rows)
