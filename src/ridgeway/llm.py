@@ -2,7 +2,7 @@
 
 import warnings
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -347,6 +347,7 @@ class LLM:
                 aborted = self.engine.abort(name)
                 if aborted is not None:
                     call.finished[name] = aborted
+            self._share(self.engine.reports())
             self._calls.remove(call)
             self.steps, self.outputs = call.steps, call.outputs
             self.save_learned()
@@ -369,11 +370,16 @@ class LLM:
             self._learned.append(learned)
         return cost_model
 
+    def _share(self, reports: Iterable[StepReport]) -> None:
+        """Every open call gets a report of every weight stream."""
+        for call in self._calls:
+            call.steps.extend(reports)
+
     def _step(self) -> None:
         """One engine step, its results handed to the calls that they belong to."""
         result = self.engine.step()
+        self._share(result.reports)
         for call in self._calls:
-            call.steps.extend(result.reports)
             call.deltas.extend(delta for delta in result.deltas if delta.request_id in call.names)
             call.finished |= {o.request_id: o for o in result.finished if o.request_id in call.names}
 

@@ -49,7 +49,8 @@ def test_a_long_prompt_is_prefilled_in_chunks_while_others_decode():
     engine.step()
     engine.add(Request("long", LONG, GREEDY, Autoregressive()))
     steps = [engine.step() for _ in range(4)]
-    assert [step.reports[0].rows for step in steps] == [32, 32, 32, 8]
+    reports = [report for step in steps for report in step.reports] + engine.reports()
+    assert [report.rows for report in reports] == [2, 32, 32, 32, 8]
     assert all(delta.request_id == "short" for step in steps[:3] for delta in step.deltas)
     assert {delta.request_id for delta in steps[3].deltas} == {"short", "long"}
     for _ in engine.run():
@@ -118,10 +119,10 @@ def test_a_fault_in_a_weight_stream_ends_only_the_request_that_causes_it():
     llm = toy_llm()
     forward = llm.executor.forward
 
-    def broken(batch):
+    def broken(batch, *rest):
         if any(len(entry.query) == 3 for entry in batch.entries):
             raise FloatingPointError("three rows")
-        return forward(batch)
+        return forward(batch, *rest)
 
     llm.executor.forward = broken
     fine, faulty = llm.generate([[1, 2, 3, 4], [4, 5, 6]], GREEDY, method="ar")

@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, FloatArray, IntArray, ints
+from ridgeway.core.arrays import NO_INTS, AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, ints, span
 from ridgeway.core.visibility import CAUSAL, Visibility
 
+Seeds = np.ndarray[tuple[int], np.dtype[np.uint64]]
 Measure = Literal["logprob", "confidence", "margin", "entropy", "distribution", "logits", "hidden"]
 
 
@@ -25,11 +26,16 @@ class Span(NamedTuple):
     stop: int
 
 
-# Rows that follow each other, and rows of which no given token is asked, as views of one array each: nearly all.
-_PARENTS: IntArray = np.arange(-1, 4095, dtype=np.int64)
+# Rows whose tokens are all sampled, and of which no given token is asked, as views of one array each: nearly all.
+_ALL_SAMPLED: BoolArray = np.ones(4096, dtype=np.bool_)
 _NONE_ASKED: IntArray = np.full(4096, -1, dtype=np.int64)
-for _shared in (_PARENTS, _NONE_ASKED):
+for _shared in (_ALL_SAMPLED, _NONE_ASKED):
     _shared.setflags(write=False)
+
+
+def _first(count: int, shared: AnyArray) -> AnyArray:
+    """`count` numbers like those of `shared`, which are all the same."""
+    return shared[:count] if count <= len(shared) else np.full(count, shared[0])
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,11 @@ class Readout:
     ) -> "Readout":
         """A readout with defaults filled in: sampled tokens and nothing else."""
         rows = ints(rows)
-        chosen = np.empty(len(rows), dtype=np.bool_)
-        chosen[:] = sampled
-        if given is None:
-            asked = _NONE_ASKED[: len(rows)] if len(rows) <= len(_NONE_ASKED) else np.full(len(rows), -1)
-        else:
-            asked = ints(given)
+        chosen = _first(len(rows), _ALL_SAMPLED)
+        if sampled is not True:
+            chosen = np.empty(len(rows), dtype=np.bool_)
+            chosen[:] = sampled
+        asked = _first(len(rows), _NONE_ASKED) if given is None else ints(given)
         return cls(rows, ints(predicts), chosen, asked, top, forbid, frozenset(measures))
 
     def __len__(self) -> int:
@@ -119,14 +124,12 @@ class Query:
         assert rows > 0, "a query has at least one row"
         assert len(self.positions) == rows, (rows, len(self.positions))
         if len(self.parent) != rows:
-            parent = _PARENTS[:rows] if rows <= len(_PARENTS) else np.arange(-1, rows - 1, dtype=np.int64)
-            object.__setattr__(self, "parent", parent)
+            object.__setattr__(self, "parent", span(-1, rows - 1))
         else:
-            assert (self.parent < np.arange(rows)).all(), "a row's parent comes before it"
-        if rows == 1:  # by far the most frequent
-            assert not self.read.rows.any()
-        elif len(self.read):
-            assert 0 <= self.read.rows.min() <= self.read.rows.max() < rows
+            assert all(above < row for row, above in enumerate(self.parent.tolist())), "a row's parent comes before it"
+        if len(self.read):
+            read = self.read.rows.tolist()
+            assert 0 <= min(read) <= max(read) < rows
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -236,7 +239,7 @@ class Selection:
     top_k: IntArray  # (N,) 0: all
     top_p: DoubleArray  # (N,)
     min_p: DoubleArray  # (N,)
-    seed: np.ndarray[tuple[int], np.dtype[np.uint64]]  # (N,)
+    seed: Seeds  # (N,)
     sample: IntArray  # (N,)
     position: IntArray  # (N,)
     adjustments: Mapping[int, Adjustment]  # by row

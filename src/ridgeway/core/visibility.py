@@ -93,7 +93,7 @@ class Tree(Visibility):
         """The tree in which row i sees itself and what row `parent[i]` sees (-1: only the cached context)."""
         rows = len(parent)
         sees = np.eye(rows, dtype=np.bool_)
-        for row, above in enumerate(parent):
+        for row, above in enumerate(parent.tolist()):
             if above >= 0:
                 sees[row] |= sees[above]
         return cls(sees)

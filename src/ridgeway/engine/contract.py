@@ -1,6 +1,6 @@
 """What callers and methods must keep to; whoever does not is told so, and no one else is hurt."""
 
-from ridgeway.core.arrays import ints
+from ridgeway.core.arrays import IntArray, ints
 from ridgeway.core.errors import MethodError, RequestError
 from ridgeway.core.query import Commit, Query
 from ridgeway.core.sequence import Sequence
@@ -57,11 +57,11 @@ def checked_tokens(sequence: Sequence, query: Query, commit: Commit, reads: int)
     method = sequence.method.name
     if tokens and not 0 <= min(tokens) <= max(tokens) < sequence.traits.vocab_size:
         raise MethodError(f"method {method!r} committed a token outside the vocabulary")
-    keep = ints(commit.keep)
+    keep = ints(commit.keep).tolist()  # lists: there are few rows, and NumPy would take longer to begin than to finish
     after = sequence.tokens[sequence.cached :] + tokens
-    if len(keep) > len(after) or query.tokens[keep].tolist() != after[: len(keep)]:
+    if len(keep) > len(after) or _picked(query.tokens, keep) != after[: len(keep)]:
         raise MethodError(f"method {method!r} keeps rows that are not the tokens after the cached ones")
-    if query.positions[keep].tolist() != list(range(sequence.cached, sequence.cached + len(keep))):
+    if _picked(query.positions, keep) != list(range(sequence.cached, sequence.cached + len(keep))):
         raise MethodError(f"method {method!r} keeps rows whose positions do not follow the cached ones")
     if commit.hold is not None and len(commit.hold) and not 0 <= commit.hold.min() <= commit.hold.max() < len(query):
         raise MethodError(f"method {method!r} holds rows that its query of {len(query)} rows does not have")
@@ -69,3 +69,8 @@ def checked_tokens(sequence: Sequence, query: Query, commit: Commit, reads: int)
     if len(source) != len(tokens) or any(not -1 <= row < reads for row in source):
         raise MethodError(f"method {method!r} does not say of every token which of the {reads} read rows it came from")
     return tokens
+
+
+def _picked(values: IntArray, rows: list[int]) -> list[int]:
+    listed = values.tolist()
+    return [listed[row] for row in rows]

@@ -13,6 +13,7 @@ import numpy as np
 
 from ridgeway.cache.pages import PagedCache, PageTable
 from ridgeway.cache.pool import PagePool
+from ridgeway.core.arrays import ints
 from ridgeway.core.drafting import Unroller
 from ridgeway.core.errors import MethodError, OutOfPagesError, RequestError, RidgewayError
 from ridgeway.core.executor import Executor
@@ -23,8 +24,9 @@ from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
 from ridgeway.engine.contract import check_query, check_request, checked_tokens
 from ridgeway.engine.draft_models import DraftModel, Weights
+from ridgeway.engine.judging import Gain, Judge, Streamed
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
-from ridgeway.engine.sampling import selection_of
+from ridgeway.engine.sampling import Selections
 from ridgeway.engine.scheduler import Grant, Limits, Scheduler
 from ridgeway.engine.stopping import AnswerText, accept
 from ridgeway.engine.streams import EngineStreams
@@ -45,34 +47,22 @@ class Planned:
     asked: Query
     query: Query
 
-    def prefill_rows(self, commit: Commit) -> int:
-        """Kept rows that predict what the prompt holds already: a denoising step works on the answer alone, even if
-        its rows hold a prompt."""
-        return int((self.query.positions[commit.keep] < self.running.sequence.prompt_length - 1).sum())
-
-
-@dataclass
-class Gain:
-    """What a weight stream brought: tokens that became final, positions that became known, rows of prompts."""
-
-    committed: int = 0
-    revealed: int = 0
-    prefill_rows: int = 0
-
 
 @dataclass(frozen=True)
-class Streamed:
-    """A weight stream that was run: whose queries it answered, and how long it took."""
+class Answered:
+    """A weight stream that was run, and whose queries it answered."""
 
+    stream: Streamed
     planned: list[Planned]
-    batch: Batch
     answers: tuple[Answer, ...]
-    seconds: float
 
 
 @dataclass
 class StepResult:
-    """What one step brought: text and tokens by sample, the requests that ended, and a report of each weight stream."""
+    """What one step brought: text and tokens by sample, the requests that ended, and reports of weight streams.
+
+    A stream is judged while the next one runs, so its report comes a step later, unless a request ended with it.
+    """
 
     deltas: list[Delta] = field(default_factory=list)
     finished: list[RequestOutput] = field(default_factory=list)
@@ -105,6 +95,9 @@ class Engine:
         self.prices = Prices(cost_model)
         self.draft_models: dict[str, DraftModel] = {}
         self._target = Weights(executor, cost_model, self.cache)
+        self._judge = Judge(self._target, self.draft_models)
+        self._selections = Selections()
+        self._streaming = 0.0  # seconds of this step's weight streams
         self.tracked: dict[str, Tracked] = {}
         self._arrivals = 0
         self._result = StepResult()
@@ -167,19 +160,23 @@ class Engine:
     def step(self) -> StepResult:
         """One weight stream for everyone who runs."""
         result = self._result = StepResult()
-        began = perf_counter()
+        began, self._streaming = perf_counter(), 0.0
         planned = self._plan(self.scheduler.schedule())
         if planned:
-            used = self.pool_fraction
-            for stream in self._stream(planned):
-                gain = Gain()
-                for plan, answer in zip(stream.planned, stream.answers, strict=True):
-                    self._commit(plan, answer, gain)
-                self._report(stream.batch, gain, stream.seconds, used)
-            self.prices.observe_host(perf_counter() - began - sum(report.seconds for report in result.reports))
+            for answered in self._stream(planned):
+                for plan, answer in zip(answered.planned, answered.answers, strict=True):
+                    self._commit(plan, answer, answered.stream.gain)
+                self._note(answered.stream)
+            self.prices.observe_host(perf_counter() - began - self._streaming)
+        if result.finished or not self.busy:  # whoever asked wants the whole account
+            result.reports += self.reports()
         if not self.busy:
             self.check()
         return result
+
+    def reports(self) -> list[StepReport]:
+        """Reports of weight streams that no step has brought yet: after an abort there may be one."""
+        return self._judge.reports()
 
     def run(self) -> Iterable[StepResult]:
         """Steps until nothing is left to do."""
@@ -258,7 +255,7 @@ class Engine:
                 for grant in group:
                     self.failed(grant.running, error)
             for model, batch, seconds in streams.streams:
-                self._report(batch, Gain(), seconds, self.pool_fraction, model.cost_model)
+                self._note(Streamed(model, batch, seconds, self.pool_fraction))
             for cost, count, seconds in streams.unrolled:
                 self._result.reports.append(StepReport.of_drafts(self.cost_model, cost, count, seconds))
         return drafts
@@ -296,7 +293,7 @@ class Engine:
             read = read.then(Readout.of(rows, after, sampled=False, given=given, top=params.prompt_logprobs))
         return query if read is query.read else query.reading(read)
 
-    def _stream(self, planned: list[Planned]) -> Iterable[Streamed]:
+    def _stream(self, planned: list[Planned]) -> Iterable[Answered]:
         """One weight stream for all; if it fails, one for each, so that only whoever is at fault ends."""
         try:
             yield self._streamed(planned)
@@ -309,11 +306,15 @@ class Engine:
             if not plan.running.sequence.finished:
                 yield from self._stream([plan])
 
-    def _streamed(self, planned: list[Planned]) -> Streamed:
-        batch = self._batch(planned)
+    def _streamed(self, planned: list[Planned]) -> Answered:
+        batch, used = self._batch(planned), self.pool_fraction
         start = perf_counter()
-        answers = self.executor.forward(batch).answers
-        return Streamed(planned, batch, answers, perf_counter() - start)
+        try:
+            answers = self.executor.forward(batch, self._judge.judging()).answers
+            seconds = perf_counter() - start
+        finally:
+            self._result.reports += self._judge.reports()
+        return Answered(Streamed(self._target, batch, seconds, used), planned, answers)
 
     def _batch(self, planned: list[Planned]) -> Batch:
         entries = tuple(
@@ -325,7 +326,7 @@ class Engine:
             for plan in planned
             for present in (plan.running.sequence.cached + plan.running.sequence.held,)
         )
-        return Batch(entries, selection_of((plan.running.sequence, plan.query) for plan in planned))
+        return Batch(entries, self._selections.of((plan.running.sequence, plan.query) for plan in planned))
 
     def _commit(self, plan: Planned, answer: Answer, gain: Gain) -> None:
         """Hand an answer to its method and do as it says."""
@@ -345,6 +346,8 @@ class Engine:
             self.failed(running, error)
             return
         first = sequence.committed
+        # Kept rows that predict what the prompt holds already; they follow the cached ones.
+        prefill_rows = min(len(commit.keep), max(0, sequence.prompt_length - 1 - sequence.cached))
         accepted = accept(sequence, tokens, running.text)
         tracked.record_logprobs(running, answer, accepted, commit)
         try:
@@ -355,7 +358,7 @@ class Engine:
             return
         gain.committed += len(accepted)
         gain.revealed += len(accepted) if commit.reveal is None else int(commit.reveal.revealed.sum())
-        gain.prefill_rows += plan.prefill_rows(commit)
+        gain.prefill_rows += prefill_rows
         if accepted and tracked.metrics.first_token_seconds is None:
             tracked.metrics.first_token_seconds = perf_counter() - tracked.arrived
         if sequence.finished:
@@ -374,14 +377,14 @@ class Engine:
         sequence = running.sequence
         kept = min(len(commit.keep), sequence.pending + len(accepted))
         present = sequence.cached + sequence.held  # the query's rows have the slots after these
-        source, target = present + commit.keep[:kept], sequence.cached + np.arange(kept)
+        source = [present + row for row in ints(commit.keep[:kept]).tolist()]
         if commit.hold is not None:
-            source = np.concatenate([source, present + commit.hold])
-            target = sequence.cached + np.arange(len(source))
+            source += [present + row for row in ints(commit.hold).tolist()]
             sequence.held = len(commit.hold)
         elif kept:
             sequence.held = 0  # it is overwritten
-        if source.tolist() != target.tolist():
+        target = list(range(sequence.cached, sequence.cached + len(source)))
+        if source != target:
             slots = self.cache.slots(running.table, present + len(query))
             self.executor.move(slots[source], slots[target])
         running.shareable &= kept == 0 or self._shareable(running, query)
@@ -465,36 +468,9 @@ class Engine:
                 self._leave(running)
                 self._emit(tracked, running, [])
 
-    def _report(
-        self,
-        batch: Batch,
-        gain: Gain,
-        seconds: float,
-        pool_fraction: float,
-        cost_model: CostModel | None = None,
-    ) -> None:
-        """Judge a weight stream by the cost model of its model, and let the cost model learn from it."""
-        cost_model = cost_model or self.cost_model
-        cost = cost_model.count_batch(batch)
-        self._result.reports.append(
-            StepReport.of(
-                cost_model,
-                cost,
-                rows=batch.rows,
-                reads=batch.reads,
-                requests=len(batch.entries),
-                prefill_rows=gain.prefill_rows,
-                committed=gain.committed,
-                revealed=gain.revealed,
-                seconds=seconds,
-                pool_fraction=pool_fraction,
-            )
-        )
-        exceeded = cost_model.observe(cost, seconds)
-        if exceeded is not None:
-            machine = cost_model.raise_ceilings(exceeded)
-            for one in (self._target, *self.draft_models.values()):
-                one.cost_model.machine = machine
+    def _note(self, stream: Streamed) -> None:
+        self._streaming += stream.seconds
+        self._judge.note(stream)
 
 
 def page_size_for(block_size: int | None) -> int:

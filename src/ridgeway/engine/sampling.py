@@ -7,34 +7,77 @@ penalties, biases and minimal lengths do to a few ids.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
-from ridgeway.core.arrays import DoubleArray, ints
-from ridgeway.core.query import Adjustment, Query, Selection
+from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, IntArray, ints, joined
+from ridgeway.core.query import Adjustment, Query, Seeds, Selection
 from ridgeway.core.sequence import Sequence
+
+
+class _Wishes(NamedTuple):
+    """What sequences want of the tokens of each row, wherever it stands: these fields of a `Selection`, in order."""
+
+    temperature: DoubleArray
+    top_k: IntArray
+    top_p: DoubleArray
+    min_p: DoubleArray
+    seed: Seeds
+    sample: IntArray
+
+    @classmethod
+    def of(cls, sequences: list[Sequence], counts: list[int]) -> "_Wishes":
+        """counts: read rows of each sequence."""
+
+        def spread(values: list[float]) -> DoubleArray:  # to the read rows of each sequence
+            return np.repeat(np.asarray(values, dtype=np.float64), counts)
+
+        params = [sequence.params for sequence in sequences]
+        return cls(
+            temperature=spread([p.temperature for p in params]),
+            top_k=spread([p.top_k for p in params]).astype(np.int64),
+            top_p=spread([p.top_p for p in params]),
+            min_p=spread([p.min_p for p in params]),
+            seed=np.repeat(np.asarray([sequence.seed for sequence in sequences], dtype=np.uint64), counts),
+            sample=np.repeat(ints([sequence.sample for sequence in sequences]), counts),
+        )
+
+
+class Selections:
+    """Makes the selections of batches that follow each other.
+
+    While the same sequences read as many rows as the last time, which is nearly always, most of it stays as it was.
+    """
+
+    def __init__(self) -> None:
+        self._sequences: list[Sequence] = []
+        self._counts: list[int] = []
+        self._wishes = _Wishes.of([], [])
+
+    def of(self, asked: Iterable[tuple[Sequence, Query]]) -> Selection:
+        """The selection of a batch whose queries are `asked`, in order."""
+        pairs = [(sequence, query) for sequence, query in asked if len(query.read)]
+        sequences, counts = [sequence for sequence, _ in pairs], [len(query.read) for _, query in pairs]
+        if sequences != self._sequences or counts != self._counts:
+            self._sequences, self._counts = sequences, counts
+            self._wishes = _Wishes.of(sequences, counts)
+        sampled: list[BoolArray] = [query.read.sampled for _, query in pairs]
+        predicts: list[IntArray] = [query.read.predicts for _, query in pairs]
+        return Selection(
+            joined(sampled or [_NONE_SAMPLED]),
+            *self._wishes,
+            joined(predicts or [NO_INTS]),
+            _adjustments(pairs),
+        )
 
 
 def selection_of(asked: Iterable[tuple[Sequence, Query]]) -> Selection:
     """The selection of a batch whose queries are `asked`, in order."""
-    pairs = [(sequence, query) for sequence, query in asked if len(query.read)]
-    counts = [len(query.read) for _, query in pairs]
+    return Selections().of(asked)
 
-    def spread(values: list[float]) -> DoubleArray:  # to the read rows of each sequence
-        return np.repeat(np.asarray(values, dtype=np.float64), counts)
 
-    params = [sequence.params for sequence, _ in pairs]
-    return Selection(
-        sampled=np.concatenate([np.zeros(0, dtype=np.bool_), *(query.read.sampled for _, query in pairs)]),
-        temperature=spread([p.temperature for p in params]),
-        top_k=spread([p.top_k for p in params]).astype(np.int64),
-        top_p=spread([p.top_p for p in params]),
-        min_p=spread([p.min_p for p in params]),
-        seed=np.repeat(np.asarray([sequence.seed for sequence, _ in pairs], dtype=np.uint64), counts),
-        sample=np.repeat(ints([sequence.sample for sequence, _ in pairs]), counts),
-        position=np.concatenate([ints([]), *(query.read.predicts for _, query in pairs)]),
-        adjustments=_adjustments(pairs),
-    )
+_NONE_SAMPLED: BoolArray = np.zeros(0, dtype=np.bool_)
 
 
 def plain_selection(reads: int) -> Selection:

@@ -6,9 +6,7 @@ prefill is not a phase. This is what every lossless method must equal, token for
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from ridgeway.core.arrays import NO_INTS, ints
+from ridgeway.core.arrays import NO_INTS, ints, span
 from ridgeway.core.method import DecodingMethod, DraftTree, Rows
 from ridgeway.core.query import NOTHING, Answer, Commit, Query, Readout
 from ridgeway.core.sequence import Sequence
@@ -30,9 +28,9 @@ class Autoregressive(DecodingMethod):
         last = stop == sequence.committed
         return Query(
             tokens=ints(sequence.tokens[start:stop]),
-            positions=np.arange(start, stop, dtype=np.int64),
-            read=Readout.of([stop - start - 1], [stop]) if last else NOTHING,
+            positions=span(start, stop),
+            read=Readout.of(span(stop - start - 1, stop - start), span(stop, stop + 1)) if last else NOTHING,
         )
 
     def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
-        return Commit(tokens=answer.tokens if len(query.read) else NO_INTS, keep=np.arange(len(query)))
+        return Commit(tokens=answer.tokens if len(query.read) else NO_INTS, keep=span(0, len(query)))

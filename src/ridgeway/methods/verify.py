@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, IntArray, ints
+from ridgeway.core.arrays import NO_INTS, IntArray, ints, span
 from ridgeway.core.method import NO_DRAFT, DecodingMethod, Drafter, DraftTree, Rows
 from ridgeway.core.outputs import DraftCounts
 from ridgeway.core.query import Answer, Commit, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
-from ridgeway.core.visibility import CAUSAL, Tree
+from ridgeway.core.visibility import Tree
 
 # With more tokens than these still without K/V, a step is a prefill: its rows are dear, and nothing is drafted.
 PREFILL = 8
@@ -64,30 +64,31 @@ class Speculative(DecodingMethod):
 
     def plan(self, sequence: Sequence, rows: int, draft: DraftTree | None) -> Query:
         start, stop = sequence.cached, min(sequence.cached + rows, sequence.committed)
-        known = stop - start
-        tokens, positions = ints(sequence.tokens[start:stop]), np.arange(start, stop, dtype=np.int64)
+        known = sequence.tokens[start:stop]
         if stop < sequence.committed:
-            return Query(tokens, positions)
-        tree = fitting(sequence, draft or NO_DRAFT, rows - known)
+            return Query(ints(known), span(start, stop))
+        tree = fitting(sequence, draft or NO_DRAFT, rows - len(known))
+        tokens = ints(known + tree.tokens.tolist())
         measures = self.measures(sequence)
-        if not len(tree):  # plain decoding, at its price
-            newest = Readout.of([known - 1], [stop], top=self.top, measures=measures)
-            return Query(tokens, positions, read=newest)
-        tokens = np.concatenate([tokens, tree.tokens])
-        positions = np.concatenate([positions, sequence.committed - 1 + tree.depth])
-        parent = np.concatenate([np.arange(-1, known - 1), np.where(tree.parent < 0, known - 1, known + tree.parent)])
-        read = np.arange(known - 1, len(tokens))
+        newest = len(known) - 1  # row of the newest committed token; it and the drafts' are read
+        read = span(newest, len(tokens))
+        if tree.is_chain:  # of no drafts, too: plain decoding, at its price
+            predicts = span(stop, stop + len(read))
+            readout = Readout.of(read, predicts, top=self.top, measures=measures)
+            return Query(tokens, span(start, start + len(tokens)), read=readout)
+        positions = np.concatenate([span(start, stop), stop - 1 + tree.depth])
+        parent = np.concatenate([span(-1, newest), newest + 1 + tree.parent])  # the root is the newest token's row
         return Query(
             tokens,
             positions,
-            visibility=CAUSAL if tree.is_chain else Tree.of_parents(parent),
+            visibility=Tree.of_parents(parent),
             parent=parent,
             read=Readout.of(read, positions[read] + 1, top=self.top, measures=measures),
         )
 
     def commit(self, sequence: Sequence, query: Query, answer: Answer) -> Commit:
         if not len(query.read):
-            return Commit(NO_INTS, np.arange(len(query)))
+            return Commit(NO_INTS, span(0, len(query)))
         # The newest committed token, then the drafts.
         return verified(sequence, query, answer, query.read.rows)
 
@@ -130,10 +131,10 @@ def verified(sequence: Sequence, query: Query, answer: Answer, rows: IntArray) -
     rows: the first rows that were read: the newest committed token's, then the drafts'.
     """
     if len(rows) == 1:
-        return Commit(answer.tokens[:1], np.arange(int(rows[0]) + 1))
+        return Commit(answer.tokens[:1], span(0, int(rows[0]) + 1))
     path = accepted_path(query, rows, answer.tokens)
     record(sequence, query, rows, len(path) - 1)
-    return Commit(answer.tokens[path], np.concatenate([np.arange(rows[0]), rows[path]]), source=path)
+    return Commit(answer.tokens[path], np.concatenate([span(0, rows.item(0)), rows[path]]), source=path)
 
 
 def accepted_path(query: Query, rows: IntArray, drawn: IntArray) -> IntArray:
@@ -152,6 +153,9 @@ def accepted_path(query: Query, rows: IntArray, drawn: IntArray) -> IntArray:
 
 def record(sequence: Sequence, query: Query, rows: IntArray, accepted: int) -> None:
     """Count what became of the drafts (`rows` but the first): how many at each position, how many accepted."""
-    depths = query.positions[rows[1:]] - query.positions[rows[0]]
-    if sequence.drafts is not None and len(depths):
-        sequence.drafts.record([int(n) for n in np.bincount(depths)[1:]], accepted)
+    newest, *drafted = query.positions[rows].tolist()
+    if sequence.drafts is not None and drafted:
+        counts = [0] * (max(drafted) - newest)
+        for position in drafted:
+            counts[position - newest - 1] += 1
+        sequence.drafts.record(counts, accepted)

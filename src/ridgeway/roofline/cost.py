@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
 from math import log2, prod
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -53,6 +53,16 @@ _VOCABULARY = 128_000  # entries of a row of logits that the fitted law's cost o
 _IMPLAUSIBLE = 3  # times the highest rate seen: rather a clock that jumped than a machine that is faster
 _REPEATED = 3  # implausible steps in a row that are believed
 _FEW, _MANY = 64, 512  # rows of a stream up to which products are slow, and from which on they are fast
+
+
+class _Running(NamedTuple):
+    """The sublayers that run: how many, their bytes (of the experts' one each), and the FLOPs of a row."""
+
+    attention_layers: int
+    mlp_layers: int
+    weight_bytes: int
+    expert_bytes: int
+    row_flops: int
 
 
 class CostModel:
@@ -115,7 +125,7 @@ class CostModel:
                     continue
                 self._layer_bytes[place] += held_bytes[name]
                 self._layer_flops[place] += 2 * shape[0] * shape[1] if len(shape) == 2 else 0
-        self._everything: BoolArray = np.ones((config.layers, 2), dtype=np.bool_)
+        self._whole = self._running(np.ones((config.layers, 2), dtype=np.bool_))
         self._embed_row_bytes = held_bytes["embed"] // config.vocab_size
         beyond = [name for name in shapes if not name.startswith("layers.") and name not in ("embed", "head")]
         self._head_bytes = held_bytes.get("head", held_bytes["embed"]) + sum(held_bytes[name] for name in beyond)
@@ -207,10 +217,9 @@ class CostModel:
         """
         config = self.config
         shapes = list(shapes)
-        runs = self._everything if sublayers is None else sublayers
         rows = sum(shape.rows for shape in shapes)
         reads = sum(shape.reads for shape in shapes)
-        attention_layers, mlp_layers = (int(layers) for layers in runs.sum(axis=0))
+        run = self._whole if sublayers is None else self._running(sublayers)
         alike = [(next(same), 1 + sum(1 for _ in same)) for _, same in groupby(shapes, key=id)]
         kv_read = attention = 0
         for window, layers in self._windows(sublayers).items():
@@ -218,12 +227,12 @@ class CostModel:
                 seen = shape.seen(window)
                 kv_read += times * layers * seen.keys * self.slot_bytes
                 attention += times * layers * attention_flops(config, shape, seen)
-        weights = int(self._layer_bytes[runs].sum()) + (self._head_bytes if reads else 0)
+        weights = run.weight_bytes + (self._head_bytes if reads else 0)
         if not (reads and self._head_is_embedding):
             weights += rows * self._embed_row_bytes
         spread = 0
         if config.experts is not None and rows:
-            active, one = config.experts.active, int(self._expert_bytes[runs[:, 1]].sum())
+            active, one = config.experts.active, run.expert_bytes
             touched = experts_touched or distinct_experts(config.experts, rows, self.expert_skew)
             spread = round((touched - active) * one)
             weights += active * one + spread
@@ -231,13 +240,23 @@ class CostModel:
             weight_bytes=weights,
             expert_spread_bytes=spread,
             kv_read_bytes=kv_read,
-            kv_write_bytes=rows * attention_layers * self.slot_bytes,
-            activation_bytes=self._activations(rows, reads, attention_layers, mlp_layers),
-            matrix_flops=rows * int(self._layer_flops[runs].sum()),
+            kv_write_bytes=rows * run.attention_layers * self.slot_bytes,
+            activation_bytes=self._activations(rows, reads, run.attention_layers, run.mlp_layers),
+            matrix_flops=rows * run.row_flops,
             attention_flops=attention,
             head_flops=reads * 2 * config.vocab_size * config.hidden,
             rows=rows,
             streams=1,
+        )
+
+    def _running(self, sublayers: BoolArray) -> _Running:
+        attention_layers, mlp_layers = sublayers.sum(axis=0).tolist()
+        return _Running(
+            attention_layers,
+            mlp_layers,
+            weight_bytes=int(self._layer_bytes[sublayers].sum()),
+            expert_bytes=int(self._expert_bytes[sublayers[:, 1]].sum()),
+            row_flops=int(self._layer_flops[sublayers].sum()),
         )
 
     def count_batch(self, batch: Batch) -> Cost:
@@ -245,7 +264,7 @@ class CostModel:
         cost = self.count((QueryShape.of(entry) for entry in batch.entries), batch.sublayers)
         windows = self._windows(batch.sublayers)
         shared = sum(layers * shared_keys(batch.entries, window) for window, layers in windows.items())
-        return replace(cost, kv_shared_bytes=shared * self.slot_bytes)
+        return replace(cost, kv_shared_bytes=shared * self.slot_bytes) if shared else cost
 
     def memory_seconds(self, cost: Cost) -> float:
         """Least time to read and write the weights and the K/V."""

@@ -41,7 +41,7 @@ class QueryShape:
     def of(cls, entry: Entry) -> Self:
         """The shape of a query in its place in the cache."""
         query = entry.query
-        rows, first = len(query), int(query.positions[0])
+        rows, first = len(query), query.positions.item(0)
         # Positions that follow each other need no array: the commonest queries are counted in closed form.
         follows = first == entry.cached and (rows == 1 or bool((np.diff(query.positions) == 1).all()))
         positions = None if follows else query.positions
@@ -125,7 +125,7 @@ def shared_keys(entries: Sequence[Entry], window: int | None = None) -> int:
     Samples of one request and requests with a common prefix share slots; a cache may then serve the second
     reader.
     """
-    firsts = [int(entry.slots[0]) for entry in entries if entry.cached]
+    firsts = [entry.slots.item(0) for entry in entries if entry.cached]
     if len(set(firsts)) == len(firsts):  # slots are shared from a sequence's beginning on, or not at all
         return 0
     seen = [_context_in_memory(entry, window) for entry in entries]

@@ -26,8 +26,8 @@ SCHEDULE_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Schedule:
-    """steps: of the optimizer, a batch each. The learning rate rises over `warmup` steps, stays, and falls to 0 over the
-    last `decay` steps. clip: longest gradient. checkpoint_every: steps.
+    """steps: of the optimizer, a batch each. The learning rate rises over `warmup` steps, stays, and falls to 0 over
+    the last `decay` steps. clip: longest gradient. checkpoint_every: steps.
     """
 
     steps: int

@@ -18,14 +18,15 @@ _NO_MASSES = {"logits", "hidden"}
 
 
 class RowSums:
-    """Rows' best logits and masses, out of `bests` (N, 2) and `units` (N, units, UNIT_FLOATS).
+    """Rows' best logits and masses, out of `bests` (N, 2) and `units` (N, units, UNIT_FLOATS), which the next stream
+    overwrites.
 
     best, best_id: (N,). log_mass: (N,), log of the sum of exp(logit - best). second: (N,) the second best logit.
     entropy: (N,). All but the first two exist only once `measured`.
     """
 
     def __init__(self, bests: DoubleArray, units: FloatArray) -> None:
-        self.best: DoubleArray = bests[:, 0].copy()
+        self.best: DoubleArray = bests[:, 0]
         self.best_id: IntArray = bests[:, 1].astype(np.int64)
         self.measured = False
         self._units = units
@@ -50,11 +51,13 @@ def measures_needed(read: Readout) -> bool:
     """Whether masses are needed: for anything but tokens, whole logits and hidden states."""
     if read.measures - _NO_MASSES:
         return True
-    return read.top > 0 or bool(read.given.max(initial=-1) >= 0)
+    return read.top > 0 or any(token >= 0 for token in read.given.tolist())
 
 
 def answer_of(read: Readout, tokens: IntArray, logits: FloatArray, sums: RowSums, rows: slice) -> Answer:
     """The answer of one query, whose read rows are `rows` of the batch's. logits: (n, vocabulary); they are copied."""
+    if not read.measures and not sums.measured:
+        return Answer(tokens)
     result: dict[str, Any] = {"tokens": tokens}
     if "logits" in read.measures:
         result["logits"] = logits.copy()

@@ -31,7 +31,10 @@ def _staggered(floats: int) -> int:
 
 
 class Buffers:
-    """Owns the step table and what it points to. x: (rows, padded hidden). logits, units, bests: see `StepFields`."""
+    """Owns the step table, at `address`, and what it points to.
+
+    x: (rows, padded hidden). logits, units, bests: see `StepFields`.
+    """
 
     def __init__(self, config: ModelConfig, threads: int, vectors_per_block: int) -> None:
         self._config = config
@@ -39,6 +42,7 @@ class Buffers:
         self._kept: dict[str, Any] = {}
         self._tables: dict[int, IntArray] = {}
         self.step: IntArray = np.zeros(STEP_LONGS, dtype=np.int64)
+        self.address: int = self.step.ctypes.data
         width = padded(config.head_dim)
         attention = config.heads * config.head_dim
         self.kv_width = width

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray
+from ridgeway.core.arrays import FloatArray, IntArray, ints, joined
 from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
@@ -17,7 +17,8 @@ from ridgeway.executors.coverage import missing_in_cpu
 from ridgeway.executors.cpu.answers import RowSums, answer_of, measures_needed
 from ridgeway.executors.cpu.buffers import Buffers
 from ridgeway.executors.cpu.cache import PagedCache
-from ridgeway.executors.cpu.plan import Plan, joined, plan_batch, rows_per_block
+from ridgeway.executors.cpu.embedding import Embedding
+from ridgeway.executors.cpu.plan import Plan, plan_batch, rows_per_block
 from ridgeway.executors.cpu.selecting import Selector
 from ridgeway.executors.cpu.unroller import CpuUnroller
 from ridgeway.executors.cpu.weights import HeldWeights
@@ -28,7 +29,7 @@ from ridgeway.kernels.cpu.isa import choose_instruction_set
 from ridgeway.kernels.cpu.layout import L, R, S
 from ridgeway.kernels.cpu.residence import tidy
 from ridgeway.kernels.cpu.stream import stream_kernel
-from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team, usable_cores
+from ridgeway.kernels.cpu.team import Team, usable_cores
 from ridgeway.kernels.reference.distribution import with_distributions
 from ridgeway.models.cache_folder import cache_folder
 from ridgeway.models.draft_head import DraftHead
@@ -77,7 +78,7 @@ class CpuExecutor:
         self._weights = HeldWeights(model, compiler, self.isa, quant)
         tidy(tensor.data for tensor in model.tensors.values())
         self.compiled = tuple(compiler.compiled)
-        self._embed = model.tensors["embed"]  # stays packed: only a few rows are used
+        self._embedding = Embedding(model.tensors["embed"])
         self.arithmetic = "int8" if self._weights.quantized() else "fp32"
         self._block_rows = rows_per_block(config.heads, config.kv_heads)
         group = config.heads // config.kv_heads
@@ -114,12 +115,18 @@ class CpuExecutor:
     def move(self, source: IntArray, target: IntArray) -> None:
         self._cache.move(source, target)
 
-    def forward(self, batch: Batch) -> Forward:
+    def forward(self, batch: Batch, meanwhile: Callable[[], None] | None = None) -> Forward:
         plan = plan_batch(batch, self._block_rows, self._windows)
         self._prepare(batch, plan)
-        step = self._buffers.step.ctypes.data
-        control = self._team.control.ctypes.data
-        self._team.run(lambda member, number: self._stream(control, step, member, number))
+        step, control = self._buffers.address, self._team.address
+
+        def work(member: int, number: int) -> None:
+            if member > 0 and meanwhile is not None:
+                # The caller has left the interpreter and streams already: a helper that comes late costs little.
+                meanwhile()
+            self._stream(control, step, member, number)
+
+        self._team.run(work)
         hidden = self._buffers.x[:, : self.config.hidden]
         return Forward(with_hidden(self._answers(batch), batch, lambda rows: hidden[rows]))
 
@@ -155,15 +162,14 @@ class CpuExecutor:
         rows, reads = batch.rows, batch.reads
         splits = plan.segments > 1 and len(plan.blocks) * self.config.kv_heads < 4 * self.threads
         buffers.fit(rows, reads, rows * self.config.heads * plan.segments if splits else 0)
-        tokens = joined([entry.query.tokens for entry in batch.entries])
-        buffers.x[:rows, : self.config.hidden] = self._embed.take(tokens)
+        self._embedding.write(joined([entry.query.tokens for entry in batch.entries]), buffers.x)
         self._reach(int(plan.rows[:, R.position].max()))
         buffers.put(S.row_table, plan.rows)
         buffers.put(S.block_table, plan.blocks)
         buffers.put(S.key_slots, plan.key_slots)
         buffers.put(S.key_positions, plan.key_positions)
         buffers.put(S.read_rows, _read_rows(batch))
-        step[S.first_phase] = self._team.control[TICKET] >> CLAIM_BITS
+        step[S.first_phase] = self._team.phase
         step[S.rows], step[S.reads] = rows, reads
         step[S.blocks], step[S.segments], step[S.splits] = len(plan.blocks), plan.segments, splits
         step[S.alone] = not splits and rows == len(batch.entries)
@@ -198,8 +204,9 @@ class CpuExecutor:
 
 def _read_rows(batch: Batch) -> IntArray:
     """Rows of the batch that are read, in order."""
-    first, rows = 0, []
+    first = 0
+    rows: list[int] = []
     for entry in batch.entries:
-        rows.append(first + entry.query.read.rows)
+        rows += [first + row for row in entry.query.read.rows.tolist()]
         first += len(entry.query)
-    return joined(rows)
+    return ints(rows)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray
+from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, joined
 from ridgeway.core.query import Batch, Entry
 from ridgeway.core.visibility import Bidirectional, Causal
 from ridgeway.kernels.cpu.attention import CHUNK, SEGMENT
@@ -42,7 +42,7 @@ def plan_batch(batch: Batch, block_rows: int, windows: bool) -> Plan:
         count = len(entry.query)
         if count == 1 and not windows and entry.query.context is None:  # by far the most frequent: made quick
             seen = entry.cached + 1
-            tables[first_row] = (entry.query.positions[0], entry.slots[entry.cached], seen, 0)
+            tables[first_row] = (entry.query.positions.item(), entry.slots.item(entry.cached), seen, 0)
             slots.append(entry.slots)
             blocks.append((first_row, 1, first_key, seen, seen))
             first_row, first_key = first_row + 1, first_key + seen
@@ -64,11 +64,6 @@ def plan_batch(batch: Batch, block_rows: int, windows: bool) -> Plan:
     block_table = np.array(blocks, dtype=np.int64).reshape(-1, BLOCK_LONGS)
     key_positions = np.concatenate(positions) if positions else NO_INTS
     return Plan(tables, block_table, joined(slots), key_positions, segments)
-
-
-def joined(parts: list[IntArray]) -> IntArray:
-    """`parts` behind each other; one alone is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _list_keys(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray | None, int]:

@@ -20,7 +20,7 @@ from ridgeway.kernels.cpu.sampling import (
     T,
     select_kernel,
 )
-from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team
+from ridgeway.kernels.cpu.team import Team
 from ridgeway.kernels.reference.selection import adjusted, choose, choose_among, rows_of
 
 
@@ -35,10 +35,10 @@ class Selector:
     def choose(self, batch: Batch, logits: FloatArray, sums: RowSums) -> IntArray:
         """The token of each read row, (N,). logits: (N, vocabulary) in memory of the stream; unchanged afterwards."""
         selection = batch.selection
-        drawn = np.flatnonzero(selection.sampled & (selection.temperature > 0))
         changes = _changes(batch, logits)
-        if not changes and not len(drawn):
+        if not changes and not any(selection.temperature.tolist()):
             return sums.best_id
+        drawn = np.flatnonzero(selection.sampled & (selection.temperature > 0))
         tokens, best = sums.best_id.copy(), sums.best.copy()
         kept = [(row, ids, logits[row, ids].copy()) for row, ids, _ in changes]
         for row, ids, values in changes:
@@ -102,12 +102,12 @@ class Selector:
         results, winners = np.empty(count), np.empty(count, dtype=np.int64)
         candidates = np.empty((count if tasks[:, 3].any() else 0, MOST_CANDIDATES), dtype=np.int32)
         table = np.zeros(DRAW_LONGS, dtype=np.int64)
-        table[D.first_phase] = self._team.control[TICKET] >> CLAIM_BITS
+        table[D.first_phase] = self._team.phase
         table[D.threads], table[D.tasks] = self._team.threads, count
         table[D.task_longs], table[D.task_doubles] = fields.ctypes.data, numbers.ctypes.data
         table[D.results], table[D.winners] = results.ctypes.data, winners.ctypes.data
         table[D.candidates] = candidates.ctypes.data
-        control, place = self._team.control.ctypes.data, table.ctypes.data
+        control, place = self._team.address, table.ctypes.data
         scratch = self._scratch.ctypes.data
         self._team.run(lambda member, number: self._kernel(control, place, member, number, scratch))
         return results, winners, candidates

@@ -10,7 +10,7 @@ from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import InstructionSet
 from ridgeway.kernels.cpu.layout import HEAD_UNIT, UNIT_FLOATS
 from ridgeway.kernels.cpu.residence import aligned, forget
-from ridgeway.kernels.cpu.team import CLAIM_BITS, TICKET, Team
+from ridgeway.kernels.cpu.team import Team
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS, tile_matrix
 from ridgeway.kernels.cpu.unroll import UF, UNROLL_LONGS, UNROLL_ROW_LONGS, UR, unroll_kernel
 from ridgeway.models.draft_head import DraftHead
@@ -71,12 +71,12 @@ class CpuUnroller:
         numbers[:, 0], numbers[:, 1] = asked.temperature, asked.least
         tokens = np.zeros((count, depth, GUESSES), dtype=np.int64)
         chances, survival = np.zeros((count, depth, GUESSES)), np.zeros((depth, count))
-        table[UF.first_phase] = self._team.control[TICKET] >> CLAIM_BITS
+        table[UF.first_phase] = self._team.phase
         table[UF.rows], table[UF.depth] = count, depth
         table[UF.row_table], table[UF.numbers] = rows.ctypes.data, numbers.ctypes.data
         table[UF.tokens], table[UF.chances] = tokens.ctypes.data, chances.ctypes.data
         table[UF.survival] = survival.ctypes.data
-        control, place = self._team.control.ctypes.data, table.ctypes.data
+        control, place = self._team.address, table.ctypes.data
         self._team.run(lambda member, number: self._kernel(control, place, member, number))
         steps = int((chances[:, :, 0] > 0).any(axis=0).sum())
         return Guessed(tokens, chances, steps)

@@ -126,6 +126,7 @@ class Team:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.control = aligned(CONTROL_LONGS * 8).view("int64")
+        self.address: int = self.control.ctypes.data  # of the control block
         self._stream = 0
         self._work: list[Callable[[int, int], None]] = []
         self._bells = [allocate_lock() for _ in range(threads - 1)]
@@ -134,6 +135,11 @@ class Team:
             arguments = (weakref.ref(self), bell, member)
             threading.Thread(target=_help, args=arguments, name=f"ridgeway-{member}", daemon=True).start()
         self._stop = weakref.finalize(self, _dismiss, self._bells)
+
+    @property
+    def phase(self) -> int:
+        """The phase that the next stream begins with."""
+        return int(self.control[TICKET]) >> CLAIM_BITS
 
     def run(self, work: Callable[[int, int], None]) -> None:
         """Does `work` with all members; returns when it is done."""
