@@ -59,12 +59,13 @@ def main() -> None:
     parser.add_argument("--executor", default="auto")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    grown, packed = [], 0
-    for _ in range(options.repeats):
-        bare, full, packed = (int(part) for part in run(MEMORY, options.model, options.executor).stdout.split())
-        grown.append(full - bare)
-    print(f"resident over bare imports: {median(grown) / 1e6:.0f} MB = {median(grown) / packed:.2f}x the tensors "
-          f"({packed / 1e6:.0f} MB)")  # fmt: skip
+    runs = [
+        tuple(int(part) for part in run(MEMORY, options.model, options.executor).stdout.split())
+        for _ in range(options.repeats)
+    ]
+    bare, full, packed = (median(figures) for figures in zip(*runs, strict=True))
+    print(f"resident over bare imports: {(full - bare) / 1e6:.0f} MB = {(full - bare) / packed:.2f}x the tensors "
+          f"({packed / 1e6:.0f} MB); {full / 1e6:.0f} MB in all, {bare / 1e6:.0f} MB of imports before")  # fmt: skip
     first = [
         float(run(FIRST_TOKEN, options.model, options.executor).stderr.split()[-1]) for _ in range(options.repeats)
     ]

@@ -56,6 +56,10 @@ def test_reordering_moves_rows_and_keeps_the_packing(name: str) -> None:
     moved = tensor.reordered(order)
     assert np.array_equal(moved.dequantize(), expected[order])
     assert (moved.format, moved.nbytes) == (tensor.format, tensor.nbytes)
+    assert np.array_equal(moved.reordered(order).dequantize(), expected[order][order])
+    assert np.array_equal(moved.take(order[:2]), expected[order][order[:2]])
+    assert np.array_equal(moved.packed(1, 3), tensor.data[order[1:3]])
+    assert np.shares_memory(moved.data, tensor.data)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,5 +1,6 @@
 """The command line: one file per command. Heavy imports wait until a command runs, so that help answers at once."""
 
+import gc
 import sys
 import traceback
 import warnings
@@ -60,6 +61,8 @@ def main() -> None:
     if debug:
         arguments.remove("--debug")
     warnings.formatwarning = _one_line
+    # Modules and a vocabulary are many objects that stay; Python would look through them for garbage over and over.
+    gc.set_threshold(100_000)
     try:
         app(args=arguments)  # an interrupt outside of an answer ends it with exit code 130
     except RidgewayError as error:

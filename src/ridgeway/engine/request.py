@@ -1,10 +1,9 @@
 """A request and its samples on their way through the engine."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-
-import numpy as np
 
 from ridgeway.cache.pages import PageTable
 from ridgeway.core.method import DecodingMethod
@@ -153,4 +152,4 @@ class Tracked:
 
 def new_seed() -> int:
     """A seed for a request that names none."""
-    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    return int.from_bytes(os.urandom(8), "little")

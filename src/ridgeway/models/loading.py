@@ -1,8 +1,8 @@
 """From what a person names (a built-in name, a folder, a GGUF file, a hub id) to a `Model`, or to an error
 that says what is wrong with it.
 
-Nothing is unpacked here: tensors are views of the mapped file. The one thing that is changed is the order of
-the rows of q and k in GGUF files of architectures that interleave them.
+Nothing is unpacked or copied here: tensors are views of the mapped file. Of q and k in GGUF files of architectures
+that interleave them, they say in which order their rows are to be read.
 """
 
 import re

@@ -1,6 +1,6 @@
 """A weight tensor as its file packs it: bytes, a format and a shape."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -13,13 +13,15 @@ from ridgeway.quant.formats import F32, Bytes, Format
 class Tensor:
     """data: (rows, bytes per row) packed bytes, often a view into a memory-mapped file; never written to.
 
-    shape: (n,) or (outputs, inputs); a vector is one row.
+    shape: (n,) or (outputs, inputs); a vector is one row. order: which row of `data` each row is; None: they lie in
+    order.
     """
 
     name: str
     format: Format
     shape: tuple[int, ...]
     data: Bytes
+    order: IntArray | None = None
 
     def __post_init__(self) -> None:
         expected = (self.rows, self.format.nbytes(self.columns))
@@ -43,18 +45,22 @@ class Tensor:
 
     def dequantize(self) -> FloatArray:
         """All weights as float32, in `shape`."""
-        return self._unpack(self.data).reshape(self.shape)
+        return self._unpack(self.packed(0, self.rows)).reshape(self.shape)
 
     def take(self, rows: IntArray) -> FloatArray:
         """Rows `rows` (k,) as float32 (k, columns)."""
-        return self._unpack(self.data[rows])
+        return self._unpack(self.data[rows if self.order is None else self.order[rows]])
+
+    def packed(self, start: int, stop: int) -> Bytes:
+        """Rows `start` to `stop` - 1 as bytes; a view of `data` where they lie in order."""
+        return self.data[start:stop] if self.order is None else self.data[self.order[start:stop]]
 
     def reordered(self, rows: IntArray) -> "Tensor":
-        """The tensor with its rows (outputs) in another order; blocks lie within rows, so packing is kept."""
+        """The tensor with its rows (outputs) in another order; the bytes of a matrix stay where they are."""
         if len(self.shape) == 1:
             values = self.dequantize()[rows]
             return Tensor.of(self.name, values)
-        return Tensor(self.name, self.format, self.shape, self.data[rows])
+        return replace(self, order=rows if self.order is None else self.order[rows])
 
     def _unpack(self, packed: Bytes) -> FloatArray:
         blocks = np.ascontiguousarray(packed).reshape(-1, self.format.block_bytes)

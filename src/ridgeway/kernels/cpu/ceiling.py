@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ridgeway.kernels.cpu.compilation import Compiler
+from ridgeway.kernels.cpu.compilation import Compiler, Function
 from ridgeway.kernels.cpu.emitter import STEPS, Emitter
 from ridgeway.kernels.cpu.isa import InstructionSet
 from ridgeway.kernels.cpu.lanes import constant, longs, splat
@@ -69,16 +69,20 @@ def _chains_intrinsic(isa: InstructionSet) -> Any:
     return chains
 
 
+def _run(isa: InstructionSet) -> Function:
+    chains = _chains_intrinsic(isa)
+
+    def run(iterations: int, out: int) -> None:
+        longs(out)[1] = chains(iterations, out)
+
+    return run
+
+
 class Int8Ceiling:
     """Measures `threads` threads together."""
 
     def __init__(self, compiler: Compiler, isa: InstructionSet, threads: int) -> None:
-        chains = _chains_intrinsic(isa)
-
-        def run(iterations: int, out: int) -> None:
-            longs(out)[1] = chains(iterations, out)
-
-        self._kernel = compiler.kernel(f"ceiling-{isa.name}", run, ("iterations", "out"))
+        self._kernel = compiler.kernel(f"ceiling-{isa.name}", lambda: _run(isa), ("iterations", "out"))
         self._memory = np.ones((threads, 8), dtype=np.int64)
         self._operations = 2 * 4 * isa.lanes * 8 * _CHAINS * _ITERATIONS * threads
 

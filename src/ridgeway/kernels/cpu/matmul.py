@@ -5,9 +5,8 @@ blocks that share the unpacking; how rows are cut into blocks and panels changes
 inputs are never split.
 """
 
-from ridgeway.kernels.cpu.compilation import Compiler, Kernel
+from ridgeway.kernels.cpu.compilation import Compiler, Function, Kernel
 from ridgeway.kernels.cpu.isa import InstructionSet
-from ridgeway.kernels.cpu.products import product_intrinsic
 from ridgeway.kernels.cpu.tiles import OUTPUTS, TileFormat
 
 _PANEL_BYTES = 128 << 10  # of activations, which all tiles of a task meet while they are in the second-level cache
@@ -27,6 +26,12 @@ ARGUMENTS = (
 
 def matmul_kernel(compiler: Compiler, isa: InstructionSet, tile: TileFormat) -> Kernel:
     """The kernel that multiplies rows by tiles of the format `tile`; arguments as in `ARGUMENTS`."""
+    return compiler.kernel(f"matmul-{tile.name}-{isa.name}", lambda: _multiply(isa, tile), ARGUMENTS)
+
+
+def _multiply(isa: InstructionSet, tile: TileFormat) -> Function:
+    from ridgeway.kernels.cpu.products import product_intrinsic  # with all of Numba
+
     rows_at_a_time = isa.row_blocks[0]
     product = product_intrinsic(isa, tile)
     step = 4 * OUTPUTS
@@ -58,4 +63,4 @@ def matmul_kernel(compiler: Compiler, isa: InstructionSet, tile: TileFormat) -> 
                         min(rows - row, rows_at_a_time),
                     )
 
-    return compiler.kernel(f"matmul-{tile.name}-{isa.name}", multiply, ARGUMENTS)
+    return multiply

@@ -4,7 +4,9 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
@@ -33,14 +35,40 @@ def untouched(shape: tuple[int, ...], type_: type[np.generic]) -> AnyArray:
 
 
 def tidy(arrays: Iterable[AnyArray]) -> None:
-    """Give back what loading left behind: pages of the files that `arrays` are views into, and freed heap memory."""
+    """Give back what loading left behind: pages of the files that `arrays` are views into, of the library that linked
+    the kernels, and freed heap memory. All of it comes back by itself if it is needed.
+    """
     files = {id(file): file for file in map(_file_of, arrays) if file is not None}
     for file in files.values():
         file.madvise(mmap.MADV_DONTNEED)
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        system = ctypes.CDLL(None)
+        with suppress(OSError):  # a system that shows no mappings keeps them
+            mappings = Path("/proc/self/smaps").read_text()
+            for start, size in untouched_mappings(mappings, "libllvmlite"):
+                system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+        trim = getattr(system, "malloc_trim", None)  # glibc's
         if trim is not None:
             trim(0)
+
+
+def untouched_mappings(smaps: str, library: str) -> list[tuple[int, int]]:
+    """(address, size) of the mappings in which the file of `library` lies as it lies on the disk.
+
+    smaps: as Linux writes it. Whatever can be written to is left out, and whatever has pages of its own: a linker that
+    moved addresses in a part may have locked it afterwards, and such pages exist nowhere else.
+    """
+    found = []
+    start = stop = 0
+    candidate = False
+    for line in smaps.splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):  # address range, permissions, offset, device, inode, path
+            start, stop = (int(address, 16) for address in words[0].split("-"))
+            candidate = words[1] in ("r--p", "r-xp") and Path(words[-1]).name.startswith(library)
+        elif words[0] == "Anonymous:" and candidate and words[1] == "0":
+            found.append((start, stop - start))
+    return found
 
 
 def _file_of(array: AnyArray) -> mmap.mmap | None:

@@ -273,4 +273,4 @@ SCRATCH_BYTES = _BLOCK * 4  # for each member
 
 def select_kernel(compiler: Compiler) -> Kernel:
     """The kernel (control, table, member, number, scratch) that every member of a team calls to draw tokens."""
-    return compiler.kernel("select", _select, ("control", "table", "member", "number", "scratch"))
+    return compiler.kernel("select", lambda: _select, ("control", "table", "member", "number", "scratch"))

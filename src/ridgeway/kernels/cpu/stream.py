@@ -377,4 +377,4 @@ def _weight_stream(control_address: int, step_address: int, member: int, number:
 
 def stream_kernel(compiler: Compiler) -> Kernel:
     """The kernel (control, step, member, number) that every member of a team calls for one weight stream."""
-    return compiler.kernel("stream", _weight_stream, ("control", "step", "member", "number"))
+    return compiler.kernel("stream", lambda: _weight_stream, ("control", "step", "member", "number"))

@@ -216,7 +216,7 @@ def tile_matrix(tensor: Tensor) -> TiledMatrix:
     step = max(1, _CHUNK_BYTES // (OUTPUTS * tensor.data.shape[1]))
     for first in range(0, tiles, step):
         last = min(first + step, tiles)
-        rows = tensor.data[first * OUTPUTS : last * OUTPUTS]
+        rows = tensor.packed(first * OUTPUTS, last * OUTPUTS)
         missing = (last - first) * OUTPUTS - len(rows)
         if missing:
             rows = np.concatenate([rows, np.zeros((missing, rows.shape[1]), dtype=np.uint8)])
