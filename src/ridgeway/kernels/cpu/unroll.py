@@ -321,4 +321,4 @@ def _unroll(control_address: int, table_address: int, member: int, number: int) 
 
 def unroll_kernel(compiler: Compiler) -> Kernel:
     """The kernel (control, table, member, number) that every member of a team calls to draft."""
-    return compiler.kernel("unroll", _unroll, ("control", "table", "member", "number"))
+    return compiler.kernel("unroll", lambda: _unroll, ("control", "table", "member", "number"))
