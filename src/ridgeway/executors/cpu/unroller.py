@@ -26,6 +26,7 @@ class CpuUnroller:
 
     def __init__(self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team) -> None:
         self._head, self._team = head, team
+        self._compiler = compiler  # owns the products' machine code
         self._kernel = unroll_kernel(compiler)
         self._table: IntArray = np.zeros(UNROLL_LONGS, dtype=np.int64)
         self._kept: list[AnyArray] = []
