@@ -43,7 +43,7 @@ AS_IT_IS = Storage()
 
 
 def _cpu(model: Model, threads: int, storage: Storage) -> Executor:
-    from ridgeway.executors.cpu import CpuExecutor  # Numba takes half a second to import
+    from ridgeway.executors.cpu import CpuExecutor  # it loads LLVM
 
     quant = storage.quant.upper() if storage.quant is not None else None
     if quant is not None and FORMATS[model.precision].block > 1:

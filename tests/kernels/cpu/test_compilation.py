@@ -74,3 +74,13 @@ def test_progress_is_told_once_and_only_if_something_is_compiled(tmp_path):
     compiler.kernel("two", make_sum, ("a", "b", "out"))
     Compiler(tmp_path, told.append).kernel("two", make_sum, ("a", "b", "out"))
     assert len(told) == 1
+
+
+def test_a_model_whose_kernels_are_there_is_run_without_numba():
+    code = (
+        "import sys; from ridgeway.testing import toy_llm; llm = toy_llm(executor='cpu');"
+        "llm.generate([[1, 2]]); print('numba' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
+    assert runs[1] == "False"  # the first may have had to compile

@@ -6,9 +6,7 @@ import numpy as np
 
 from ridgeway.core.arrays import DoubleArray, FloatArray, IntArray
 from ridgeway.executors.cpu.weights import padded
-from ridgeway.kernels.cpu.attention import CHUNK
-from ridgeway.kernels.cpu.lanes import LANES
-from ridgeway.kernels.cpu.layout import HEAD_UNIT, STEP_LONGS, UNIT_FLOATS, S
+from ridgeway.kernels.cpu.layout import CHUNK, HEAD_UNIT, LANES, STEP_LONGS, UNIT_FLOATS, S
 from ridgeway.kernels.cpu.residence import aligned
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.models.config import ModelConfig

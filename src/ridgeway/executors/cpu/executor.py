@@ -5,7 +5,7 @@ Python prepares tables, one compiled call by each thread of the team runs the st
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -23,18 +23,20 @@ from ridgeway.executors.cpu.selecting import Selector
 from ridgeway.executors.cpu.unroller import CpuUnroller
 from ridgeway.executors.cpu.weights import HeldWeights
 from ridgeway.executors.hidden import with_hidden
-from ridgeway.kernels.cpu.ceiling import Int8Ceiling
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import choose_instruction_set
+from ridgeway.kernels.cpu.kernels import stream_kernel
 from ridgeway.kernels.cpu.layout import L, R, S
 from ridgeway.kernels.cpu.residence import tidy
-from ridgeway.kernels.cpu.stream import stream_kernel
 from ridgeway.kernels.cpu.team import Team, usable_cores
 from ridgeway.kernels.reference.distribution import with_distributions
 from ridgeway.models.cache_folder import cache_folder
 from ridgeway.models.draft_head import DraftHead
 from ridgeway.models.model import Model
 from ridgeway.models.rope import rope_frequencies
+
+if TYPE_CHECKING:
+    from ridgeway.kernels.cpu.ceiling import Int8Ceiling
 
 _POSITIONS_AT_A_TIME = 1024
 _RUNS = [L.runs_attention, L.runs_mlp]
@@ -139,6 +141,8 @@ class CpuExecutor:
 
         One measurement of some milliseconds; repeat it. For models whose weights stay floats it is not meant.
         """
+        from ridgeway.kernels.cpu.ceiling import Int8Ceiling  # with all of Numba, which most runs do without
+
         if self._ceiling is None:
             self._ceiling = Int8Ceiling(self._compiler, self.isa, self.threads)
         return self._ceiling.rate()

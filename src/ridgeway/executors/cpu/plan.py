@@ -7,8 +7,7 @@ import numpy as np
 from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, joined
 from ridgeway.core.query import Batch, Entry
 from ridgeway.core.visibility import Bidirectional, Causal
-from ridgeway.kernels.cpu.attention import CHUNK, SEGMENT
-from ridgeway.kernels.cpu.layout import BLOCK_LONGS, ROW_LONGS, B, R
+from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CHUNK, ROW_LONGS, SEGMENT, B, R
 
 _VECTORS_PER_BLOCK = 48  # rows times query heads of a K/V head: their scores and states fill half of the first cache
 

@@ -6,8 +6,8 @@ from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray, in
 from ridgeway.core.query import Batch, Selection
 from ridgeway.executors.cpu.answers import RowSums
 from ridgeway.kernels.cpu.compilation import Compiler
-from ridgeway.kernels.cpu.residence import aligned
-from ridgeway.kernels.cpu.sampling import (
+from ridgeway.kernels.cpu.kernels import select_kernel
+from ridgeway.kernels.cpu.layout import (
     DRAW_LONGS,
     MOST_CANDIDATES,
     PIECE,
@@ -18,8 +18,8 @@ from ridgeway.kernels.cpu.sampling import (
     D,
     N,
     T,
-    select_kernel,
 )
+from ridgeway.kernels.cpu.residence import aligned
 from ridgeway.kernels.cpu.team import Team
 from ridgeway.kernels.reference.selection import adjusted, choose, choose_among, rows_of
 

@@ -8,11 +8,11 @@ from ridgeway.executors.cpu.weights import matrix_table
 from ridgeway.executors.draft_heads import operations_of
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import InstructionSet
-from ridgeway.kernels.cpu.layout import HEAD_UNIT, UNIT_FLOATS
+from ridgeway.kernels.cpu.kernels import unroll_kernel
+from ridgeway.kernels.cpu.layout import HEAD_UNIT, UF, UNIT_FLOATS, UNROLL_LONGS, UNROLL_ROW_LONGS, UR
 from ridgeway.kernels.cpu.residence import aligned, forget
 from ridgeway.kernels.cpu.team import Team
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS, tile_matrix
-from ridgeway.kernels.cpu.unroll import UF, UNROLL_LONGS, UNROLL_ROW_LONGS, UR, unroll_kernel
 from ridgeway.models.draft_head import DraftHead
 from ridgeway.quant.quantize import quantized
 from ridgeway.quant.tensor import Tensor

@@ -7,7 +7,6 @@ import numpy as np
 from numba import njit
 
 from ridgeway.kernels.cpu.lanes import (
-    LANES,
     absolute,
     broadcast,
     floats,
@@ -25,6 +24,7 @@ from ridgeway.kernels.cpu.lanes import (
     sum_lanes,
     zero_below,
 )
+from ridgeway.kernels.cpu.layout import LANES
 from ridgeway.kernels.cpu.tiles import (
     GROUP,
     GROUP_BYTES,

@@ -15,7 +15,6 @@ from numba import njit
 
 from ridgeway.kernels.cpu.activation import ZERO, exponential
 from ridgeway.kernels.cpu.lanes import (
-    LANES,
     at,
     broadcast,
     first_lane,
@@ -32,9 +31,8 @@ from ridgeway.kernels.cpu.lanes import (
     store_sums,
     sum_lanes,
 )
+from ridgeway.kernels.cpu.layout import LANES
 
-CHUNK = 64
-SEGMENT = 512
 LOWEST = np.float32(np.finfo(np.float32).min)
 _NOT_SEEN = np.float32(-np.inf)
 _FOUR_VECTORS = 4 * LANES

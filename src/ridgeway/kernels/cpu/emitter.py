@@ -10,7 +10,8 @@ from llvmlite import ir
 from llvmlite.binding import llvm_version_info
 
 from ridgeway.kernels.cpu.isa import InstructionSet
-from ridgeway.kernels.cpu.lanes import LANES, call, constant, splat
+from ridgeway.kernels.cpu.lanes import call, constant, splat
+from ridgeway.kernels.cpu.layout import LANES
 from ridgeway.kernels.cpu.tiles import (
     OFFSET_OF_FIRST_SUM,
     OFFSET_OF_SCALE,

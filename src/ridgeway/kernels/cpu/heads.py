@@ -4,9 +4,8 @@ import numpy as np
 from numba import njit
 
 from ridgeway.kernels.cpu.activation import ONE, ZERO, quantize, rms_norm, rotate
-from ridgeway.kernels.cpu.attention import CHUNK, SEGMENT, begin, conclude, gather, hide, join, mix, score, soften
+from ridgeway.kernels.cpu.attention import begin, conclude, gather, hide, join, mix, score, soften
 from ridgeway.kernels.cpu.lanes import (
-    LANES,
     absolute,
     at,
     broadcast,
@@ -20,7 +19,7 @@ from ridgeway.kernels.cpu.lanes import (
     store,
     store_rounded,
 )
-from ridgeway.kernels.cpu.layout import ROW_LONGS, B, L, M, R, S
+from ridgeway.kernels.cpu.layout import CHUNK, LANES, ROW_LONGS, SEGMENT, B, L, M, R, S
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 
 CHUNKS_PER_SEGMENT = SEGMENT // CHUNK

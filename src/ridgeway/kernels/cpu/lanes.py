@@ -16,7 +16,7 @@ from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-LANES = 16
+from ridgeway.kernels.cpu.layout import LANES
 
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)

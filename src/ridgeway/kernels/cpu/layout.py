@@ -6,6 +6,10 @@ array of int64; the named tuples below hold the places of its entries. Strides a
 
 from typing import NamedTuple
 
+LANES = 16  # of a vector of floats
+CHUNK = 64  # keys that attention takes at a time
+SEGMENT = 512  # keys whose chunks one after the other update one state
+
 MATRIX_LONGS = 6
 
 
@@ -155,3 +159,99 @@ class UnitFields(NamedTuple):
 
 
 U = UnitFields(*range(5))
+
+PIECE = 8192  # tokens of a task
+MOST_CANDIDATES = 4096
+WANTED_CANDIDATES = 256
+DRAW_BLOCK = 256  # of these, tokens whose noise is computed together
+SCRATCH_BYTES = DRAW_BLOCK * 4  # for each member that draws
+
+
+class DrawFields(NamedTuple):
+    """What a drawing call knows. Tables are addresses."""
+
+    first_phase: int
+    threads: int
+    tasks: int
+    task_longs: int  # (tasks, TASK_LONGS)
+    task_doubles: int  # (tasks, TASK_DOUBLES)
+    results: int  # (tasks,) doubles: the best total, or the mass of all probabilities relative to the best
+    winners: int  # (tasks,) longs: its token, or how many candidates there are, 0 if not to be had
+    candidates: int  # (tasks, MOST_CANDIDATES) int32
+
+
+class TaskFields(NamedTuple):
+    """Tokens `first` to `first + tokens - 1` of a row. truncated: find candidates instead of drawing."""
+
+    logits: int
+    first: int
+    tokens: int
+    truncated: int
+    seed: int
+    sample: int
+    position: int
+    best_token: int
+
+
+class NumberFields(NamedTuple):
+    """best: the row's highest logit."""
+
+    temperature: int
+    best: int
+
+
+D = DrawFields(*range(len(DrawFields._fields)))
+DRAW_LONGS = len(D)
+T = TaskFields(*range(len(TaskFields._fields)))
+TASK_LONGS = len(T)
+N = NumberFields(0, 1)
+TASK_DOUBLES = 2
+
+
+class UnrollFields(NamedTuple):
+    """An unrolling. Addresses, sizes, strides in elements unless they say bytes."""
+
+    first_phase: int
+    threads: int
+    rows: int
+    depth: int
+    hidden: int
+    inner: int
+    vocabulary: int  # tokens that the head knows
+    gate: int  # address of a matrix table, as are up, down and head
+    up: int
+    down: int
+    head: int
+    ids: int  # (vocabulary,) the token of each output of the head
+    z: int  # (rows, z_stride): state, the head's row of the newest token
+    z_stride: int
+    z_packed: int
+    z_packed_bytes: int
+    product: int  # (rows, product_stride): of gate and up; of down
+    product_stride: int
+    gated: int
+    gated_stride: int
+    gated_packed: int
+    gated_packed_bytes: int
+    logits: int
+    logits_stride: int
+    units: int  # (rows, units of the head, UNIT_FLOATS)
+    row_table: int  # (rows, UNROLL_ROW_LONGS)
+    numbers: int  # (rows, 2) doubles: temperature; least survival at which a row goes on
+    tokens: int  # (rows, depth, GUESSES) ids
+    chances: int  # (rows, depth, GUESSES) doubles: the head's probability of each guess; 0 where it did not go on
+    survival: int  # (depth, rows) doubles: the product of the chances so far, 0 where it did not go on
+
+
+class UnrollRowFields(NamedTuple):
+    """position: of the first token that is drafted."""
+
+    seed: int
+    sample: int
+    position: int
+
+
+UF = UnrollFields(*range(len(UnrollFields._fields)))
+UNROLL_LONGS = len(UF)
+UR = UnrollRowFields(*range(len(UnrollRowFields._fields)))
+UNROLL_ROW_LONGS = len(UR)

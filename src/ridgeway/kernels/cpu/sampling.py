@@ -6,7 +6,7 @@ show: since 1 - exp(-x) <= x, a token whose scaled logit lies d below the best t
 tokens that pass this test, a few of a vocabulary, are computed in double precision as the oracle does.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -15,9 +15,7 @@ from numba.extending import intrinsic
 
 from ridgeway.core.noise import Purpose
 from ridgeway.kernels.cpu.activation import exponential
-from ridgeway.kernels.cpu.compilation import Compiler, Kernel
 from ridgeway.kernels.cpu.lanes import (
-    LANES,
     broadcast,
     constant,
     doubles,
@@ -32,56 +30,22 @@ from ridgeway.kernels.cpu.lanes import (
     splat,
     sum_lanes,
 )
-from ridgeway.kernels.cpu.team import claim, close, enter, finish, leave
+from ridgeway.kernels.cpu.layout import (
+    DRAW_BLOCK,
+    LANES,
+    MOST_CANDIDATES,
+    TASK_DOUBLES,
+    TASK_LONGS,
+    WANTED_CANDIDATES,
+    D,
+    N,
+    T,
+)
+from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 
-PIECE = 8192  # tokens of a task
 BINS = 128  # of the histogram of logits below the best
 BINS_PER_UNIT = np.float32(4.0)
-MOST_CANDIDATES = 4096
-WANTED_CANDIDATES = 256
 
-
-class DrawFields(NamedTuple):
-    """What a drawing call knows. Tables are addresses."""
-
-    first_phase: int
-    threads: int
-    tasks: int
-    task_longs: int  # (tasks, TASK_LONGS)
-    task_doubles: int  # (tasks, TASK_DOUBLES)
-    results: int  # (tasks,) doubles: the best total, or the mass of all probabilities relative to the best
-    winners: int  # (tasks,) longs: its token, or how many candidates there are, 0 if not to be had
-    candidates: int  # (tasks, MOST_CANDIDATES) int32
-
-
-class TaskFields(NamedTuple):
-    """Tokens `first` to `first + tokens - 1` of a row. truncated: find candidates instead of drawing."""
-
-    logits: int
-    first: int
-    tokens: int
-    truncated: int
-    seed: int
-    sample: int
-    position: int
-    best_token: int
-
-
-class NumberFields(NamedTuple):
-    """best: the row's highest logit."""
-
-    temperature: int
-    best: int
-
-
-D = DrawFields(*range(len(DrawFields._fields)))
-DRAW_LONGS = len(D)
-T = TaskFields(*range(len(TaskFields._fields)))
-TASK_LONGS = len(T)
-N = NumberFields(0, 1)
-TASK_DOUBLES = 2
-
-_BLOCK = 256
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -163,7 +127,7 @@ def _store_distances(
 @njit(error_model="numpy")
 def _distances(first, position, sample, seed, out):
     """The first 31 bits of 1 - u for 256 tokens."""
-    for i in range(0, _BLOCK, 8):
+    for i in range(0, DRAW_BLOCK, 8):
         _store_distances(np.uint64(first + i), position, sample, seed, out, i)
 
 
@@ -182,9 +146,9 @@ def _draw(task, numbers, scratch):
     shift = broadcast(np.float32(-best_logit / temperature))
     factor = np.float32(np.exp(-total)) * _CAREFUL
     stop = task[T.first] + task[T.tokens]
-    for first in range(task[T.first], stop, _BLOCK):
+    for first in range(task[T.first], stop, DRAW_BLOCK):
         _distances(first, position, sample, seed, distances)
-        for i in range(0, min(_BLOCK, stop - first), LANES):
+        for i in range(0, min(DRAW_BLOCK, stop - first), LANES):
             likely = exponential(fma(load(logits, first + i), inverse, shift))
             reach = fma(likely, broadcast(factor), broadcast(_SLACK))
             gap = fma(load_integers(distances, i), broadcast(-_PER_UNIT), reach)
@@ -209,9 +173,9 @@ def _gather(task, numbers, scratch, out):
     temperature, best_logit = numbers[N.temperature], numbers[N.best]
     inverse = broadcast(np.float32(1.0 / temperature))
     mass = 0.0
-    for first in range(0, count, _BLOCK):
+    for first in range(0, count, DRAW_BLOCK):
         part = broadcast(np.float32(0.0))
-        for i in range(first, min(first + _BLOCK, count), LANES):
+        for i in range(first, min(first + DRAW_BLOCK, count), LANES):
             gaps = first_lanes(load(logits, i), count - i, np.float32(-np.inf)) - broadcast(np.float32(best_logit))
             part = part + exponential(gaps * inverse)
         mass += np.float64(sum_lanes(part))
@@ -240,13 +204,13 @@ def _bin(gap):
     return np.int64(min(gap * BINS_PER_UNIT, np.float32(BINS - 1)))
 
 
-def _select(control_address: int, table_address: int, member: int, number: int, scratch: int) -> None:
+def select(control_address: int, table_address: int, member: int, number: int, scratch: int) -> None:
     control = longs(control_address)
     if member > 0 and not enter(control, number):
         return
     table = longs(table_address)
     tasks, phase = table[D.tasks], table[D.first_phase]
-    place = scratch + member * _BLOCK * 4
+    place = scratch + member * DRAW_BLOCK * 4
     while True:
         first, count = claim(control, phase, tasks, 1, table[D.threads])
         if first < 0:
@@ -266,11 +230,3 @@ def _select(control_address: int, table_address: int, member: int, number: int, 
         leave(control)
     else:
         close(control)
-
-
-SCRATCH_BYTES = _BLOCK * 4  # for each member
-
-
-def select_kernel(compiler: Compiler) -> Kernel:
-    """The kernel (control, table, member, number, scratch) that every member of a team calls to draw tokens."""
-    return compiler.kernel("select", lambda: _select, ("control", "table", "member", "number", "scratch"))

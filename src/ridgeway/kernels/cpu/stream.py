@@ -12,11 +12,10 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
-from ridgeway.kernels.cpu.compilation import Compiler, Kernel
 from ridgeway.kernels.cpu.heads import attend, combine, prepare_head
-from ridgeway.kernels.cpu.lanes import LANES, at, doubles, floats, load, longs, prefetch, store
-from ridgeway.kernels.cpu.layout import BLOCK_LONGS, HEAD_UNIT, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
-from ridgeway.kernels.cpu.team import claim, close, enter, finish, leave, no_more
+from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, prefetch, store
+from ridgeway.kernels.cpu.layout import BLOCK_LONGS, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
+from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave, no_more
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best
 
@@ -353,7 +352,7 @@ def _layer(control, phase, step, layer, member):
     return phase
 
 
-def _weight_stream(control_address: int, step_address: int, member: int, number: int) -> None:
+def weight_stream(control_address: int, step_address: int, member: int, number: int) -> None:
     control = longs(control_address)
     if member > 0 and not enter(control, number):
         return
@@ -373,8 +372,3 @@ def _weight_stream(control_address: int, step_address: int, member: int, number:
     for row in range(step[S.reads]):
         found = floats(step[S.units] + row * units * UNIT_FLOATS * 4)
         settle_best(found, units, doubles(step[S.bests] + row * 16))
-
-
-def stream_kernel(compiler: Compiler) -> Kernel:
-    """The kernel (control, step, member, number) that every member of a team calls for one weight stream."""
-    return compiler.kernel("stream", lambda: _weight_stream, ("control", "step", "member", "number"))

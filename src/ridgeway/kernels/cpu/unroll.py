@@ -11,16 +11,12 @@ and the noise that the target will use at that position. Products are those of a
 tiles in the same way.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
 from ridgeway.core.drafting import GUESSES
 from ridgeway.kernels.cpu.activation import add, gate, quantize
-from ridgeway.kernels.cpu.compilation import Compiler, Kernel
 from ridgeway.kernels.cpu.lanes import (
-    LANES,
     broadcast,
     doubles,
     first_lanes,
@@ -32,64 +28,15 @@ from ridgeway.kernels.cpu.lanes import (
     signed_bytes,
     store,
 )
-from ridgeway.kernels.cpu.layout import HEAD_UNIT, UNIT_FLOATS, M, U
+from ridgeway.kernels.cpu.layout import HEAD_UNIT, LANES, UF, UNIT_FLOATS, UNROLL_ROW_LONGS, UR, M, U
+from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.sampling import token_noise
 from ridgeway.kernels.cpu.stream import multiply
-from ridgeway.kernels.cpu.team import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import measure_unit
 
 _LEAST = np.float32(-np.inf)
 _UNLIKELY = 12.0  # nats below the likeliest: the noise of such tokens is not asked for
-
-
-class UnrollFields(NamedTuple):
-    """An unrolling. Addresses, sizes, strides in elements unless they say bytes."""
-
-    first_phase: int
-    threads: int
-    rows: int
-    depth: int
-    hidden: int
-    inner: int
-    vocabulary: int  # tokens that the head knows
-    gate: int  # address of a matrix table, as are up, down and head
-    up: int
-    down: int
-    head: int
-    ids: int  # (vocabulary,) the token of each output of the head
-    z: int  # (rows, z_stride): state, the head's row of the newest token
-    z_stride: int
-    z_packed: int
-    z_packed_bytes: int
-    product: int  # (rows, product_stride): of gate and up; of down
-    product_stride: int
-    gated: int
-    gated_stride: int
-    gated_packed: int
-    gated_packed_bytes: int
-    logits: int
-    logits_stride: int
-    units: int  # (rows, units of the head, UNIT_FLOATS)
-    row_table: int  # (rows, UNROLL_ROW_LONGS)
-    numbers: int  # (rows, 2) doubles: temperature; least survival at which a row goes on
-    tokens: int  # (rows, depth, GUESSES) ids
-    chances: int  # (rows, depth, GUESSES) doubles: the head's probability of each guess; 0 where it did not go on
-    survival: int  # (depth, rows) doubles: the product of the chances so far, 0 where it did not go on
-
-
-class UnrollRowFields(NamedTuple):
-    """position: of the first token that is drafted."""
-
-    seed: int
-    sample: int
-    position: int
-
-
-UF = UnrollFields(*range(len(UnrollFields._fields)))
-UNROLL_LONGS = len(UF)
-UR = UnrollRowFields(*range(len(UnrollRowFields._fields)))
-UNROLL_ROW_LONGS = len(UR)
 
 
 @njit(error_model="numpy")
@@ -292,7 +239,7 @@ def _choose(control, phase, table, step):
         finish(control, phase, rows, count)
 
 
-def _unroll(control_address: int, table_address: int, member: int, number: int) -> None:
+def unroll(control_address: int, table_address: int, member: int, number: int) -> None:
     control = longs(control_address)
     if member > 0 and not enter(control, number):
         return
@@ -317,8 +264,3 @@ def _unroll(control_address: int, table_address: int, member: int, number: int) 
         leave(control)
     else:
         close(control)
-
-
-def unroll_kernel(compiler: Compiler) -> Kernel:
-    """The kernel (control, table, member, number) that every member of a team calls to draft."""
-    return compiler.kernel("unroll", lambda: _unroll, ("control", "table", "member", "number"))

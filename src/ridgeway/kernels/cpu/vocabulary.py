@@ -4,8 +4,8 @@ import numpy as np
 from numba import njit
 
 from ridgeway.kernels.cpu.activation import ZERO, exponential
-from ridgeway.kernels.cpu.lanes import LANES, broadcast, first_lanes, fma, load, max_lanes, maximum, sum_lanes
-from ridgeway.kernels.cpu.layout import HEAD_UNIT, UNIT_FLOATS, U
+from ridgeway.kernels.cpu.lanes import broadcast, first_lanes, fma, load, max_lanes, maximum, sum_lanes
+from ridgeway.kernels.cpu.layout import HEAD_UNIT, LANES, UNIT_FLOATS, U
 from ridgeway.kernels.cpu.tiles import OUTPUTS
 
 LEAST = np.float32(-np.inf)
