@@ -7,16 +7,24 @@ import textwrap
 import threading
 import time
 import warnings
+from dataclasses import replace
 
 import pytest
 
 from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.engine import judging
 from ridgeway.engine.judging import Judge
 from ridgeway.engine.request import Request
 from ridgeway.methods.autoregressive import Autoregressive
 from ridgeway.testing import toy_llm
 
 GREEDY = SamplingParams(temperature=0, max_tokens=6)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Streams do not wait for each other."""
+    monkeypatch.setattr(judging, "TOGETHER", 0.0)
 
 
 def streams_of(llm, count):
@@ -33,7 +41,7 @@ def in_a_thread(work):
     thread.join()
 
 
-def test_streams_are_judged_in_order_whoever_judges():
+def test_streams_are_judged_in_order_whoever_judges(at_once):
     llm = toy_llm()
     judge, streams = Judge(llm.engine._target, {}), streams_of(llm, 5)
     for stream in streams[:3]:
@@ -42,23 +50,23 @@ def test_streams_are_judged_in_order_whoever_judges():
     assert not judge._waiting
     for stream in streams[3:]:
         judge.note(stream)
-    judged = judge.reports()
+    judged = judge.reports(of_all=True)
     assert [report.cost for report in judged] == [llm.cost_model.count_batch(stream.batch) for stream in streams]
-    assert judge.reports() == []
+    assert judge.reports(of_all=True) == []
 
 
-def test_a_helper_that_comes_after_the_reports_were_taken_judges_nothing():
+def test_a_helper_that_comes_after_the_reports_were_taken_judges_nothing(at_once):
     llm = toy_llm()
     judge, streams = Judge(llm.engine._target, {}), streams_of(llm, 2)
     late = judge.judging()
-    judge.reports()
+    judge.reports(of_all=True)
     judge.note(streams[0])
     in_a_thread(late)
     assert len(judge._waiting) == 1
-    assert len(judge.reports()) == 1
+    assert len(judge.reports(of_all=True)) == 1
 
 
-def test_reports_wait_for_a_helper_that_has_begun():
+def test_reports_wait_for_a_helper_that_has_begun(at_once):
     llm = toy_llm()
     judge, streams = Judge(llm.engine._target, {}), streams_of(llm, 2)
     begun, go_on = threading.Event(), threading.Event()
@@ -77,7 +85,7 @@ def test_reports_wait_for_a_helper_that_has_begun():
     assert begun.wait(10)
     judge.judging()()  # somebody is at it: does nothing, and does not wait
     threading.Timer(0.05, go_on.set).start()
-    assert len(judge.reports()) == len(streams)
+    assert len(judge.reports(of_all=True)) == len(streams)
     helper.join()
 
 
@@ -99,7 +107,7 @@ def test_a_stream_that_cannot_be_judged_costs_its_report_and_nothing_else():
     assert len(llm.steps) == len(calls) - 1 == 5
 
 
-def test_reports_come_a_step_later_and_all_of_them_when_a_request_ends():
+def test_reports_come_a_step_later_and_all_of_them_when_a_request_ends(at_once):
     engine = toy_llm().engine
     engine.add(Request("long", [1, 2], GREEDY, Autoregressive()))
     engine.add(Request("short", [1, 2, 3], GREEDY.but(max_tokens=3), Autoregressive()))
@@ -121,7 +129,24 @@ def test_every_call_gets_a_report_of_every_stream_while_it_ran(executor):
     assert [step.committed for step in llm.steps] == [1] * 6
 
 
-def test_helpers_judge_while_the_caller_streams():
+def test_short_streams_wait_for_each_other_and_long_ones_for_none():
+    llm = toy_llm()
+    judge, stream = Judge(llm.engine._target, {}), streams_of(llm, 1)[0]
+    for number in range(judging.MOST):
+        assert judge.reports(of_all=False) == [], number
+        judge.note(replace(stream, seconds=1e-6))
+    assert len(judge.reports(of_all=False)) == judging.MOST
+    for _ in range(2):
+        assert judge.reports(of_all=False) == []
+        judge.note(replace(stream, seconds=0.6 * judging.TOGETHER))
+    assert len(judge.reports(of_all=False)) == 2
+    judge.note(replace(stream, seconds=1.5))
+    assert len(judge.reports(of_all=False)) == 1
+    judge.note(replace(stream, seconds=1e-6))
+    assert len(judge.reports(of_all=True)) == 1
+
+
+def test_helpers_judge_while_the_caller_streams(at_once):
     llm = toy_llm(executor="cpu", threads=2)
     report, judges = llm.engine._judge._report, []
 
@@ -183,7 +208,7 @@ def test_a_failed_stream_leaves_nothing_lent():
     assert not llm.engine._judge._lent
 
 
-def test_seconds_of_a_stream_leave_out_what_is_waited_for_after_its_answers():
+def test_seconds_of_a_stream_leave_out_what_is_waited_for_after_its_answers(at_once):
     llm = toy_llm(executor="cpu", threads=2)
     report = llm.engine._judge._report
     llm.engine._judge._report = lambda stream: (time.sleep(0.2), report(stream))[1]

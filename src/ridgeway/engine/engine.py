@@ -61,7 +61,8 @@ class Answered:
 class StepResult:
     """What one step brought: text and tokens by sample, the requests that ended, and reports of weight streams.
 
-    A stream is judged while the next one runs, so its report comes a step later, unless a request ended with it.
+    Streams are judged together while another one runs (see `judging`), so reports come some steps later; but all of
+    them with a step in which a request ended.
     """
 
     deltas: list[Delta] = field(default_factory=list)
@@ -175,8 +176,8 @@ class Engine:
         return result
 
     def reports(self) -> list[StepReport]:
-        """Reports of weight streams that no step has brought yet: after an abort there may be one."""
-        return self._judge.reports()
+        """Reports of weight streams that no step has brought yet: after an abort there may be some."""
+        return self._judge.reports(of_all=True)
 
     def run(self) -> Iterable[StepResult]:
         """Steps until nothing is left to do."""
@@ -313,7 +314,7 @@ class Engine:
             answers = self.executor.forward(batch, self._judge.judging()).answers
             seconds = perf_counter() - start
         finally:
-            self._result.reports += self._judge.reports()
+            self._result.reports += self._judge.reports(of_all=False)
         return Answered(Streamed(self._target, batch, seconds, used), planned, answers)
 
     def _batch(self, planned: list[Planned]) -> Batch:
