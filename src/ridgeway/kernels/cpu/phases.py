@@ -36,9 +36,9 @@ def claim(control, phase, total, least, threads):
 
 @njit(error_model="numpy")
 def no_more(control, phase, total):
-    """Whether no task of the phase is left to be claimed, though others may not be finished yet."""
+    """Whether no task of the phase is left to be claimed while others are not finished yet."""
     ticket = atomic_read(control, TICKET)
-    return ticket >> CLAIM_BITS != phase or (ticket & _CLAIMED) >= total
+    return ticket >> CLAIM_BITS == phase and (ticket & _CLAIMED) >= total
 
 
 @njit(error_model="numpy")
