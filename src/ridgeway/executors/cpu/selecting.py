@@ -67,12 +67,17 @@ class Selector:
         table = np.array(tasks, dtype=np.int64)  # (tasks, 4)
         results, winners, candidates = self._run(logits, selection, table, tokens, best)
         chosen = tokens[rows]
-        unsettled = [place for place, row in enumerate(rows) if not whole[row]]
+        unsettled: list[int] = []
         first_task = np.searchsorted(table[:, 0], rows)
         for place, row in enumerate(rows):
+            first = first_task[place]
             if whole[row]:
-                mine = slice(first_task[place], first_task[place] + -(-vocabulary // PIECE))
+                mine = slice(first, first + -(-vocabulary // PIECE))
                 chosen[place] = winners[mine][results[mine].argmax()]
+            elif winners[first] < 0:
+                chosen[place] = -1 - winners[first]
+            else:
+                unsettled.append(place)
         for limit in (WANTED_CANDIDATES, MOST_CANDIDATES):
             able = [place for place in unsettled if winners[first_task[place]] > 0]
             if able:
@@ -93,12 +98,13 @@ class Selector:
         count, rows = len(tasks), tasks[:, 0]
         numbers = np.empty((count, TASK_DOUBLES))
         numbers[:, N.temperature], numbers[:, N.best] = selection.temperature[rows], best[rows]
+        numbers[:, N.top_p], numbers[:, N.min_p] = selection.top_p[rows], selection.min_p[rows]
         fields = np.empty((count, TASK_LONGS), dtype=np.int64)
         fields[:, T.logits] = logits.ctypes.data + rows * logits.strides[0]
         fields[:, T.first : T.truncated + 1] = tasks[:, 1:]
         fields[:, T.seed] = selection.seed[rows].view(np.int64)
         fields[:, T.sample], fields[:, T.position] = selection.sample[rows], selection.position[rows]
-        fields[:, T.best_token] = tokens[rows]
+        fields[:, T.best_token], fields[:, T.top_k] = tokens[rows], selection.top_k[rows]
         results, winners = np.empty(count), np.empty(count, dtype=np.int64)
         candidates = np.empty((count if tasks[:, 3].any() else 0, MOST_CANDIDATES), dtype=np.int32)
         table = np.zeros(DRAW_LONGS, dtype=np.int64)

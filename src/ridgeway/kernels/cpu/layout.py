@@ -176,12 +176,12 @@ class DrawFields(NamedTuple):
     task_longs: int  # (tasks, TASK_LONGS)
     task_doubles: int  # (tasks, TASK_DOUBLES)
     results: int  # (tasks,) doubles: the best total, or the mass of all probabilities relative to the best
-    winners: int  # (tasks,) longs: its token, or how many candidates there are, 0 if not to be had
+    winners: int  # (tasks,) longs: its token; of a truncated row -1 - token, or else how many candidates there are
     candidates: int  # (tasks, MOST_CANDIDATES) int32
 
 
 class TaskFields(NamedTuple):
-    """Tokens `first` to `first + tokens - 1` of a row. truncated: find candidates instead of drawing."""
+    """Tokens `first` to `first + tokens - 1` of a row. truncated: by top_k, top_p or min_p; then all of the row."""
 
     logits: int
     first: int
@@ -191,6 +191,7 @@ class TaskFields(NamedTuple):
     sample: int
     position: int
     best_token: int
+    top_k: int
 
 
 class NumberFields(NamedTuple):
@@ -198,14 +199,16 @@ class NumberFields(NamedTuple):
 
     temperature: int
     best: int
+    top_p: int
+    min_p: int
 
 
 D = DrawFields(*range(len(DrawFields._fields)))
 DRAW_LONGS = len(D)
 T = TaskFields(*range(len(TaskFields._fields)))
 TASK_LONGS = len(T)
-N = NumberFields(0, 1)
-TASK_DOUBLES = 2
+N = NumberFields(*range(len(NumberFields._fields)))
+TASK_DOUBLES = len(N)
 
 
 class UnrollFields(NamedTuple):

@@ -55,6 +55,8 @@ _ROUNDS = 10
 _CAREFUL = np.float32(1.001)  # covers the rounding of the float exponential
 _SLACK = np.float32(2.0**-29)  # covers what the first 31 bits of u leave open
 _PER_UNIT = np.float32(2.0**-31)
+_LEAST = np.float32(-np.inf)
+_UNLIKELY = np.float32(-12.0)  # nats below the likeliest: tokens that truncation mostly drops
 
 
 @njit(error_model="numpy")
@@ -163,6 +165,100 @@ def _draw(task, numbers, scratch):
 
 
 @njit(error_model="numpy")
+def _comes_first(logits, a, b):
+    return logits[a] > logits[b] or (logits[a] == logits[b] and a < b)
+
+
+@njit(error_model="numpy")
+def _sift(heap, start, count, logits):
+    """Lets the token at `start` sink in a heap whose first is the likeliest; ties by id."""
+    place, token = start, heap[start]
+    while 2 * place + 1 < count:
+        child = 2 * place + 1
+        if child + 1 < count and _comes_first(logits, heap[child + 1], heap[child]):
+            child += 1
+        if not _comes_first(logits, heap[child], token):
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = token
+
+
+@njit(error_model="numpy")
+def _likely(task, numbers, heap):
+    """The mass of all tokens relative to the best, and the tokens within some nats of it, as a heap.
+
+    How many there are; more than `MOST_CANDIDATES`: they did not fit.
+    """
+    logits = floats(task[T.logits])
+    count, best = task[T.tokens], np.float32(numbers[N.best])
+    inverse = np.float32(1.0 / numbers[N.temperature])
+    found, mass = 0, 0.0
+    for first in range(0, count, DRAW_BLOCK):
+        part = broadcast(np.float32(0.0))
+        for i in range(first, min(first + DRAW_BLOCK, count), LANES):
+            scaled = (first_lanes(load(logits, i), count - i, _LEAST) - broadcast(best)) * broadcast(inverse)
+            part = part + exponential(scaled)
+            if max_lanes(scaled) > _UNLIKELY:
+                for j in range(i, min(i + LANES, count)):
+                    if (logits[j] - best) * inverse > _UNLIKELY:
+                        if found < MOST_CANDIDATES:
+                            heap[found] = j
+                        found += 1
+        mass += np.float64(sum_lanes(part))
+    if found <= MOST_CANDIDATES:
+        for place in range(found // 2 - 1, -1, -1):
+            _sift(heap, place, found, logits)
+    return mass, found
+
+
+@njit(error_model="numpy")
+def _draw_truncated(task, numbers, heap):
+    """The token of a row of which top_k, min_p and top_p leave a part; -1 if it takes more than the likely tokens.
+
+    They are taken from the likeliest down, as the oracle sorts them (`kernels.reference.selection`): what top_k and
+    min_p leave, then the nucleus of that. Noise is asked for only of tokens that are left.
+    """
+    logits = floats(task[T.logits])
+    temperature, top_k = numbers[N.temperature], task[T.top_k]
+    top_p, min_p = numbers[N.top_p], numbers[N.min_p]
+    mass, count = _likely(task, numbers, heap)
+    if count > MOST_CANDIDATES:
+        return np.int64(-1)
+    peak = numbers[N.best] / temperature
+    limited = top_k > 0 or min_p > 0.0
+    left, share, ended = 0, 0.0, False
+    while left < count and not ended:
+        token = heap[0]
+        probability = np.exp(np.float64(logits[token]) / temperature - peak) / mass
+        enough = left >= top_k if limited and top_k > 0 else (not limited and share >= top_p)
+        ended = enough or probability < min_p / mass
+        if not ended:
+            share += probability
+            left += 1
+            heap[0] = heap[count - left]
+            _sift(heap, 0, count - left, logits)
+            heap[count - left] = token
+    if not ended and count < task[T.tokens] and left != top_k:
+        return np.int64(-1)  # whether less likely ones are left as well cannot be told
+    if not limited:
+        share = 1.0
+    position, sample = np.uint64(task[T.position]), np.uint64(task[T.sample])
+    seed = np.uint64(task[T.seed])
+    winner, total, before = np.int64(-1), -np.inf, 0.0
+    for rank in range(left):
+        if top_p < 1.0 and before >= top_p:
+            break
+        token = heap[count - 1 - rank]
+        score = np.float64(logits[token]) / temperature - peak
+        before += np.exp(score) / mass / share
+        score += token_noise(token, position, sample, seed)
+        if score > total:
+            winner, total = np.int64(token), score
+    return winner
+
+
+@njit(error_model="numpy")
 def _gather(task, numbers, scratch, out):
     """The mass of all tokens relative to the best, and the candidates: all tokens with logits above some limit.
 
@@ -220,7 +316,9 @@ def select(control_address: int, table_address: int, member: int, number: int, s
             numbers = doubles(table[D.task_doubles] + index * TASK_DOUBLES * 8)
             if task[T.truncated]:
                 candidates = integers(table[D.candidates] + index * MOST_CANDIDATES * 4)
-                result, winner = _gather(task, numbers, place, candidates)
+                result, winner = 0.0, -1 - _draw_truncated(task, numbers, candidates)
+                if winner == 0:
+                    result, winner = _gather(task, numbers, place, candidates)
             else:
                 result, winner = _draw(task, numbers, place)
             doubles(table[D.results])[index] = result
