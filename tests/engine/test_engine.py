@@ -119,10 +119,10 @@ def test_a_fault_in_a_weight_stream_ends_only_the_request_that_causes_it():
     llm = toy_llm()
     forward = llm.executor.forward
 
-    def broken(batch, *rest):
+    def broken(batch):
         if any(len(entry.query) == 3 for entry in batch.entries):
             raise FloatingPointError("three rows")
-        return forward(batch, *rest)
+        return forward(batch)
 
     llm.executor.forward = broken
     fine, faulty = llm.generate([[1, 2, 3, 4], [4, 5, 6]], GREEDY, method="ar")

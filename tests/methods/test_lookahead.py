@@ -20,8 +20,8 @@ def queries_of(llm, method, prompt, params):
     seen = []
     forward = llm.executor.forward
 
-    def watched(batch, *rest):
-        result = forward(batch, *rest)
+    def watched(batch):
+        result = forward(batch)
         seen.append((batch.entries[0].query, result.answers[0].tokens))
         return result
 

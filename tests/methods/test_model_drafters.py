@@ -55,7 +55,7 @@ def test_the_draft_models_cache_is_wound_back_and_never_filled_twice():
     rows = []
     executor = llm.engine.draft_models["small"].executor
     forward = executor.forward
-    executor.forward = lambda batch, *rest: (rows.append(batch.rows), forward(batch, *rest))[1]
+    executor.forward = lambda batch: (rows.append(batch.rows), forward(batch))[1]
     llm.generate([[1, 2, 3, 4, 5]], DRAWN, method="draft:model=small,depth=3")
     assert max(rows[1:]) <= 2  # the newest token, and a draft that was accepted but never read by the drafter
     assert all(not model.views for model in llm.engine.draft_models.values())

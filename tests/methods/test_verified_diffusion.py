@@ -71,11 +71,7 @@ def queries_of(llm, method, prompt, params):
             seen[-1].append(result := commit(self, sequence, query, answer))
             return result
 
-    def watched(batch, *rest):
-        seen.append([batch.entries[0].query, batch.selection])
-        return forward(batch, *rest)
-
-    llm.executor.forward = watched
+    llm.executor.forward = lambda batch: (seen.append([batch.entries[0].query, batch.selection]), forward(batch))[1]
     llm.generate(prompt, params, method=Watched(**vars(made)))
     return seen
 
@@ -158,7 +154,7 @@ def test_drafts_that_are_always_wrong_cost_a_stream_for_each_token():
 def test_weight_streams_of_a_real_run_match_what_the_counts_say(layout):
     llm, streams = llm_of(), []
     forward = llm.executor.forward
-    llm.executor.forward = lambda batch, *rest: (streams.append(1), forward(batch, *rest))[1]
+    llm.executor.forward = lambda batch: (streams.append(1), forward(batch))[1]
     output = llm.generate([1, 2, 3], DRAWN, method=f"verified-diffusion:layout={layout}")[0]
     assert len(streams) == output.metrics.weight_streams == 40 - sum(output.outputs[0].drafts.accepted) < 30
 

@@ -126,7 +126,7 @@ def test_weight_streams_of_a_real_run_match_what_the_counts_say():
     llm = llm_of()
     streams = []
     forward = llm.executor.forward
-    llm.executor.forward = lambda batch, *rest: (streams.append(1), forward(batch, *rest))[1]
+    llm.executor.forward = lambda batch: (streams.append(1), forward(batch))[1]
     output = llm.generate([[1, 2, 3] * 2], DRAWN, method="suffix")[0]
     counts = output.outputs[0].drafts
     assert len(streams) == output.metrics.weight_streams

@@ -1,6 +1,6 @@
 """What an executor is: one weight stream on one device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 from ridgeway.core.arrays import IntArray
@@ -39,14 +39,7 @@ class Executor(Protocol):
         """Make room for the K/V of `slots` tokens; what was there is lost."""
         ...
 
-    def forward(self, batch: Batch, meanwhile: Callable[[], None] | None = None) -> Forward:
-        """One weight stream.
-
-        meanwhile: something to do beside it, for other threads than the caller's while they are not needed, or before
-        they take part. It may be called by several, once the stream is over, or not at all; it has to bear that, and
-        raises nothing.
-        """
-        ...
+    def forward(self, batch: Batch) -> Forward: ...
 
     def move(self, source: IntArray, target: IntArray) -> None:
         """Copy the K/V of slots `source` to slots `target`, as if all were read before any is written."""

@@ -61,8 +61,8 @@ class Answered:
 class StepResult:
     """What one step brought: text and tokens by sample, the requests that ended, and reports of weight streams.
 
-    Streams are judged together while another one runs (see `judging`), so reports come some steps later; but all of
-    them with a step in which a request ended.
+    Short streams are judged several at once (see `judging`), so reports may come some steps later; but all of them with
+    a step in which a request ended.
     """
 
     deltas: list[Delta] = field(default_factory=list)
@@ -168,9 +168,10 @@ class Engine:
                 for plan, answer in zip(answered.planned, answered.answers, strict=True):
                     self._commit(plan, answer, answered.stream.gain)
                 self._note(answered.stream)
+        whole = bool(result.finished) or not self.busy  # whoever asked wants the whole account
+        result.reports += self._judge.reports(whole)
+        if planned:
             self.prices.observe_host(perf_counter() - began - self._streaming)
-        if result.finished or not self.busy:  # whoever asked wants the whole account
-            result.reports += self.reports()
         if not self.busy:
             self.check()
         return result
@@ -310,12 +311,8 @@ class Engine:
     def _streamed(self, planned: list[Planned]) -> Answered:
         batch, used = self._batch(planned), self.pool_fraction
         start = perf_counter()
-        try:
-            answers = self.executor.forward(batch, self._judge.judging()).answers
-            seconds = perf_counter() - start
-        finally:
-            self._result.reports += self._judge.reports(of_all=False)
-        return Answered(Streamed(self._target, batch, seconds, used), planned, answers)
+        answers = self.executor.forward(batch).answers
+        return Answered(Streamed(self._target, batch, perf_counter() - start, used), planned, answers)
 
     def _batch(self, planned: list[Planned]) -> Batch:
         entries = tuple(

@@ -1,22 +1,19 @@
-"""Judging weight streams by the cost model, out of the way of the next one.
+"""Judging weight streams by the cost model, several at once.
 
-To count what a stream moved, how long it should have taken and what is to be learned from it takes 0.15 ms of Python in
-caches that the weights have swept, and a third of that when the stream before was just judged; and nobody waits for the
-result. So streams are noted down as they end, and some of them judged together while another one runs, by a thread that
-is free for a moment; or by the owner, if no such thread came.
+To count what a stream moved, how long it should have taken and what is to be learned from it is Python that takes
+0.15 ms in caches that the weights have swept, and a third of that right after another stream was judged; and nobody
+waits for the result. So short streams are noted down as they end, and judged together.
 """
 
 import warnings
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from threading import Lock
 
 from ridgeway.core.query import Batch
 from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.roofline.report import StepReport
 
-TOGETHER = 0.03  # seconds that streams to be judged took together: shorter ones wait for each other
+TOGETHER = 0.03  # seconds that streams which are judged together took: so long the first may wait
 MOST = 16  # of them, however short
 
 
@@ -31,10 +28,8 @@ class Gain:
 
 @dataclass(frozen=True)
 class Streamed:
-    """A weight stream that was run. weights: of which model; pool_fraction: share of the K/V pool that was in use.
-
-    seconds: from the batch to its answers. A helper that judges an earlier stream meanwhile comes so much later to this
-    one, and what that costs is a part of it; time that the engine waits for judgements after the answers is not.
+    """A weight stream that was run. weights: of which model; seconds: from the batch to its answers; pool_fraction:
+    share of the K/V pool that was in use.
     """
 
     weights: Weights
@@ -48,66 +43,35 @@ class Judge:
     """Streams that were run, and their reports, in the order of the streams.
 
     target: the model that answers requests. draft_models: those that draft for it, by name.
-
-    The cost models learn here and are asked by the engine's thread, so only one of both may be at it: others judge
-    only what `judging` lent them, and no longer than until the owner takes the `reports`.
     """
 
     def __init__(self, target: Weights, draft_models: Mapping[str, DraftModel]) -> None:
         self._target = target
         self._draft_models = draft_models
-        self._waiting: deque[Streamed] = deque()
+        self._waiting: list[Streamed] = []
         self._seconds = 0.0  # that they took
-        self._reports: list[StepReport] = []
-        self._faults: list[Exception] = []
-        self._lock = Lock()
-        self._lent = False
 
     def note(self, stream: Streamed) -> None:
-        """A stream has ended; it is judged later."""
+        """A stream has ended; it is judged sometime."""
         self._waiting.append(stream)
         self._seconds += stream.seconds
 
-    def judging(self) -> Callable[[], None]:
-        """Judges what has waited long enough, in any thread, until `reports` is called; it never raises."""
-        self._lent = True
-        return self._help
-
     def reports(self, of_all: bool) -> list[StepReport]:
-        """The reports of the streams that were judged since the last call; of_all: those that wait are judged now.
+        """The reports of the streams that were noted, once they have waited long enough; of_all: at once.
 
-        A stream that could not be judged has none; that is a fault of the cost model, and no request's: a warning.
+        A stream that cannot be judged has none; that is a fault of the cost model, and no request's: a warning.
         """
-        with self._lock:  # whoever has begun to judge is waited for; it is Python, and short
-            self._lent = False
-            if of_all or self._due:
-                self._judge()
-        reports, self._reports = self._reports, []
-        faults, self._faults = self._faults, []
-        for fault in faults:
-            warnings.warn(f"a weight stream could not be judged: {type(fault).__name__}: {fault}", stacklevel=2)
-        return reports
-
-    def _help(self) -> None:
-        if self._lock.acquire(blocking=False):  # else somebody is at it
+        if not of_all and self._seconds < TOGETHER and len(self._waiting) < MOST:
+            return []
+        waiting, self._waiting, self._seconds = self._waiting, [], 0.0
+        reports = []
+        for stream in waiting:
             try:
-                if self._lent and self._due:
-                    self._judge()
-            finally:
-                self._lock.release()
-
-    @property
-    def _due(self) -> bool:
-        return self._seconds >= TOGETHER or len(self._waiting) >= MOST
-
-    def _judge(self) -> None:
-        self._seconds = 0.0
-        while self._waiting:
-            stream = self._waiting.popleft()
-            try:
-                self._reports.append(self._report(stream))
+                reports.append(self._report(stream))
             except Exception as fault:
-                self._faults.append(fault)
+                said = f"a weight stream could not be judged: {type(fault).__name__}: {fault}"
+                warnings.warn(said, stacklevel=2)
+        return reports
 
     def _report(self, stream: Streamed) -> StepReport:
         """Judge a stream by the cost model of its model, and let the cost model learn from it."""

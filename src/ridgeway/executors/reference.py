@@ -4,7 +4,7 @@ Weights are dequantized once, so a weight stream here moves four bytes a weight 
 model counts them as such.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -83,7 +83,7 @@ class ReferenceExecutor:
         self._keys[:, target] = self._keys[:, source]
         self._values[:, target] = self._values[:, source]
 
-    def forward(self, batch: Batch, meanwhile: Callable[[], None] | None = None) -> Forward:
+    def forward(self, batch: Batch) -> Forward:
         with self._libraries.limit(limits=self.threads, user_api="blas"):
             return self._stream(batch)
 

@@ -117,18 +117,11 @@ class CpuExecutor:
     def move(self, source: IntArray, target: IntArray) -> None:
         self._cache.move(source, target)
 
-    def forward(self, batch: Batch, meanwhile: Callable[[], None] | None = None) -> Forward:
+    def forward(self, batch: Batch) -> Forward:
         plan = plan_batch(batch, self._block_rows, self._windows)
         self._prepare(batch, plan)
         step, control = self._buffers.address, self._team.address
-
-        def work(member: int, number: int) -> None:
-            if member > 0 and meanwhile is not None:
-                # The caller has left the interpreter and streams already: a helper that comes late costs little.
-                meanwhile()
-            self._stream(control, step, member, number)
-
-        self._team.run(work)
+        self._team.run(lambda member, number: self._stream(control, step, member, number))
         hidden = self._buffers.x[:, : self.config.hidden]
         return Forward(with_hidden(self._answers(batch), batch, lambda rows: hidden[rows]))
 
