@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ridgeway.kernels.cpu.compilation import Compiler
-from ridgeway.kernels.cpu.residence import tidy, untouched_mappings
+from ridgeway.kernels.cpu.residence import Room, tidy, untouched_mappings
 
 SMAPS = """\
 55d000000000-55d000001000 r--p 00000000 fe:01 11 /usr/bin/python3
@@ -70,3 +70,16 @@ def test_given_back_pages_hold_what_they_held():
     before = [ctypes.string_at(start, size) for start, size in mappings]
     tidy([])
     assert [ctypes.string_at(start, size) for start, size in mappings] == before
+
+
+def test_a_room_gives_memory_that_is_apart_aligned_and_kept():
+    room = Room()
+    sizes = [(3, 5), (40, 1000), (1, 17 << 20), (7, 64)]  # one is larger than a piece
+    found = [room.take(*shape) for shape in sizes]
+    for number, (array, shape) in enumerate(zip(found, sizes, strict=True), start=1):
+        assert array.shape == shape
+        assert array.ctypes.data % 64 == 0
+        assert not array.any()
+        array[:] = number
+    del room
+    assert [int(array.min()) for array in found] == [int(array.max()) for array in found] == [1, 2, 3, 4]

@@ -10,7 +10,7 @@ from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import InstructionSet
 from ridgeway.kernels.cpu.kernels import unroll_kernel
 from ridgeway.kernels.cpu.layout import HEAD_UNIT, UF, UNIT_FLOATS, UNROLL_LONGS, UNROLL_ROW_LONGS, UR
-from ridgeway.kernels.cpu.residence import aligned, forget
+from ridgeway.kernels.cpu.residence import Room, aligned, forget
 from ridgeway.kernels.cpu.team import Team
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS, tile_matrix
 from ridgeway.models.draft_head import DraftHead
@@ -30,10 +30,10 @@ class CpuUnroller:
         self._kernel = unroll_kernel(compiler)
         self._table: IntArray = np.zeros(UNROLL_LONGS, dtype=np.int64)
         self._kept: list[AnyArray] = []
-        self.held_bytes = 0
+        self.held_bytes, room = 0, Room()
         self.operations = operations_of(head)
         for place, tensor in ((UF.gate, head.gate), (UF.up, head.up), (UF.down, head.down), (UF.head, head.head)):
-            matrix = tile_matrix(_in_eight_bits(tensor))
+            matrix = tile_matrix(_in_eight_bits(tensor), room)
             forget(tensor.data)
             table = matrix_table(matrix, compiler, isa)
             self._kept += [matrix.data, table]

@@ -8,7 +8,7 @@ from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import InstructionSet
 from ridgeway.kernels.cpu.layout import LAYER_LONGS, MATRIX_LONGS, L, M
 from ridgeway.kernels.cpu.matmul import matmul_kernel
-from ridgeway.kernels.cpu.residence import aligned
+from ridgeway.kernels.cpu.residence import Room, aligned
 from ridgeway.kernels.cpu.tiles import OUTPUTS, TILE_FORMATS, TiledMatrix, tile_matrix
 from ridgeway.models.model import Model
 from ridgeway.quant.quantize import quantized
@@ -43,6 +43,7 @@ class HeldWeights:
     def __init__(self, model: Model, compiler: Compiler, isa: InstructionSet, quant: str | None) -> None:
         self._model, self._compiler, self._isa, self._quant = model, compiler, isa, quant
         self._owned: list[TiledMatrix | FloatArray] = []
+        self._room = Room()
         self.nbytes: dict[str, int] = {}
         config = model.config
         self.layers: IntArray = np.zeros((config.layers, LAYER_LONGS), dtype=np.int64)
@@ -89,7 +90,7 @@ class HeldWeights:
             )
         if self._quant is not None and not TILE_FORMATS[tensor.format.name].quantized:
             tensor = quantized(tensor, self._quant)
-        matrix = tile_matrix(tensor)
+        matrix = tile_matrix(tensor, self._room)
         self._owned.append(matrix)
         self.nbytes[name] = matrix.data.nbytes
         return matrix_table(matrix, self._compiler, self._isa)

@@ -14,6 +14,8 @@ from ridgeway.core.arrays import AnyArray
 from ridgeway.quant.formats import Bytes
 
 _ALIGNMENT = 64
+_HUGE_PAGE = 2 << 20
+_PIECE_BYTES = 16 << 20
 
 
 def aligned(*shape: int) -> Bytes:
@@ -22,6 +24,34 @@ def aligned(*shape: int) -> Bytes:
     raw = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size].reshape(shape)
+
+
+class Room:
+    """Memory for weights in huge pages, where the system has them: reading goes on across pages of 4 KiB.
+
+    A few large pieces are cut up, as matrices smaller than a piece would get small pages.
+    """
+
+    def __init__(self) -> None:
+        self._piece: Bytes = np.zeros(0, dtype=np.uint8)
+        self._used = 0
+
+    def take(self, *shape: int) -> Bytes:
+        """Zeroed bytes whose address is a multiple of 64, kept as long as somebody looks at them."""
+        size = -(-prod(shape) // _ALIGNMENT) * _ALIGNMENT
+        if self._used + size > len(self._piece):
+            length = max(_PIECE_BYTES, -(-size // _HUGE_PAGE) * _HUGE_PAGE) + _HUGE_PAGE
+            private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+            memory = mmap.mmap(-1, length, **private)  # memory that is shared gets no huge pages
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                with suppress(OSError):  # a system without them
+                    memory.madvise(mmap.MADV_HUGEPAGE)
+            whole = np.frombuffer(memory, dtype=np.uint8)
+            start = -whole.ctypes.data % _HUGE_PAGE
+            self._piece, self._used = whole[start : start + length - _HUGE_PAGE], 0
+        found = self._piece[self._used : self._used + prod(shape)].reshape(shape)
+        self._used += size
+        return found
 
 
 def untouched(shape: tuple[int, ...], type_: type[np.generic]) -> AnyArray:

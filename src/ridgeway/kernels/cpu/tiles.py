@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeway.kernels.cpu.residence import aligned, forget
+from ridgeway.kernels.cpu.residence import Room, aligned, forget
 from ridgeway.quant.formats import (
     Bytes,
     k_scales,
@@ -206,13 +206,17 @@ class TiledMatrix:
         return self.inputs // self.tile.inputs_per_block
 
 
-def tile_matrix(tensor: Tensor) -> TiledMatrix:
-    """`tensor` (outputs, inputs) reordered into tiles; what the file's pages took in memory is given back."""
+def tile_matrix(tensor: Tensor, room: Room | None = None) -> TiledMatrix:
+    """`tensor` (outputs, inputs) reordered into tiles; what the file's pages took in memory is given back.
+
+    room: where the tiles are to lie; None: in memory of their own.
+    """
     outputs, inputs = tensor.shape
     tile = TILE_FORMATS[tensor.format.name]
     blocks = inputs // tensor.format.block
     tiles = -(-outputs // OUTPUTS)
-    data = aligned(tiles, inputs // tile.inputs_per_block * tile.block_bytes)
+    shape = tiles, inputs // tile.inputs_per_block * tile.block_bytes
+    data = aligned(*shape) if room is None else room.take(*shape)
     step = max(1, _CHUNK_BYTES // (OUTPUTS * tensor.data.shape[1]))
     for first in range(0, tiles, step):
         last = min(first + step, tiles)
