@@ -35,13 +35,6 @@ def claim(control, phase, total, least, threads):
 
 
 @njit(error_model="numpy")
-def no_more(control, phase, total):
-    """Whether no task of the phase is left to be claimed while others are not finished yet."""
-    ticket = atomic_read(control, TICKET)
-    return ticket >> CLAIM_BITS == phase and (ticket & _CLAIMED) >= total
-
-
-@njit(error_model="numpy")
 def finish(control, phase, total, count):
     """Reports `count` claimed tasks as done; the last report opens the next phase."""
     if atomic_add(control, DONE, count) + count == total:

@@ -13,13 +13,11 @@ from numba.extending import intrinsic
 
 from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
 from ridgeway.kernels.cpu.heads import attend, combine, prepare_head
-from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, prefetch, store
+from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, store
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
-from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave, no_more
+from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best
-
-_AHEAD = 256 << 10  # bytes of a matrix that whoever waits asks for; a quarter of the second-level cache
 
 
 @intrinsic
@@ -57,15 +55,6 @@ def multiply(matrix, first, last, rows, x, x_stride, packed, packed_bytes, out, 
         out,
         out_stride * 4,
     )
-
-
-@njit(error_model="numpy")
-def _fetch(control, phase, total, matrix):
-    """Where no task of the phase is left, asks for the first weights of the phase to come while others finish."""
-    if no_more(control, phase, total):
-        tiles = matrix[M.tiles]
-        for offset in range(0, min(_AHEAD, matrix[M.tile_count] * matrix[M.tile_bytes]), 64):
-            prefetch(tiles + offset)
 
 
 @njit(error_model="numpy")
@@ -250,7 +239,6 @@ def _attend(control, phase, step, layer, member):
             else:
                 attend(step, layer, block, head, 0, segments, scratch, False)
         finish(control, phase, total, count)
-        _fetch(control, phase, total, at(layer, L.o))
     if step[S.splits] == 0 and step[S.heads] // heads * step[S.head_dim] % GROUP == 0:
         return phase + 1  # the tasks have quantized what they returned
     return _conclude_attention(control, phase + 1, step)
