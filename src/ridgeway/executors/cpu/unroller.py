@@ -17,12 +17,15 @@ from ridgeway.models.draft_head import DraftHead
 from ridgeway.quant.quantize import quantized
 from ridgeway.quant.tensor import Tensor
 
-_FORMAT = "Q8_0"
+_FORMAT = "Q4_0"
 _MOST_ROWS = 64
 
 
 class CpuUnroller:
-    """Matrices are kept in 8 bits. See `core.drafting.Unroller` for the contract."""
+    """Matrices are kept in 4 bits: their bytes are what a step costs, and guesses may be wrong.
+
+    See `core.drafting.Unroller` for the contract.
+    """
 
     def __init__(self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team) -> None:
         self._head, self._team = head, team
@@ -33,7 +36,7 @@ class CpuUnroller:
         self.held_bytes, room = 0, Room()
         self.operations = operations_of(head)
         for place, tensor in ((UF.gate, head.gate), (UF.up, head.up), (UF.down, head.down), (UF.head, head.head)):
-            matrix = tile_matrix(_in_eight_bits(tensor), room)
+            matrix = tile_matrix(_in_four_bits(tensor), room)
             forget(tensor.data)
             table = matrix_table(matrix, compiler, isa)
             self._kept += [matrix.data, table]
@@ -90,7 +93,7 @@ class CpuUnroller:
             self._z: FloatArray = kept.view(np.float32)
 
 
-def _in_eight_bits(tensor: Tensor) -> Tensor:
+def _in_four_bits(tensor: Tensor) -> Tensor:
     if tensor.format.name == _FORMAT:
         return tensor
     return quantized(tensor if tensor.format.block == 1 else Tensor.of(tensor.name, tensor.dequantize()), _FORMAT)

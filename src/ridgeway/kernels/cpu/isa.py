@@ -27,10 +27,11 @@ class InstructionSet:
     row_blocks: tuple[int, ...]
 
 
+_AVX512 = ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "f16c")
 INSTRUCTION_SETS = {
     isa.name: isa
     for isa in (
-        InstructionSet("avx512vnni", 16, 32, ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "f16c"), (8, 7, 6, 5, 4, 3, 2, 1)),
+        InstructionSet("avx512vnni", 16, 32, _AVX512, (8, 7, 6, 5, 4, 3, 2, 1)),
         InstructionSet("avxvnni", 8, 16, ("avx2", "fma", "f16c", "avxvnni"), (4, 3, 2, 1)),
         InstructionSet("avx2", 8, 16, ("avx2", "fma", "f16c"), (4, 3, 2, 1)),
         InstructionSet("portable", 16, 32, (), (4, 3, 2, 1)),

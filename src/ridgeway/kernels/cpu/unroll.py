@@ -196,15 +196,18 @@ def _feed(table, output, row):
     hidden = table[UF.hidden]
     out = floats(table[UF.z] + (row * table[UF.z_stride] + hidden) * 4)
     scales = floats(table[UF.product] + row * table[UF.product_stride] * 4)  # not in use between steps
-    size = 8 * OUTPUTS * 4 + 2 * OUTPUTS
+    size = 4 * OUTPUTS * 4 + 2 * OUTPUTS  # four vectors of nibbles and 16 scales
     for group in range(hidden // GROUP):
         place = block + group * size
         weights = signed_bytes(place)
-        store(scales, 0, load(halves(place + 8 * OUTPUTS * 4), 0))
+        store(scales, 0, load(halves(place + 4 * OUTPUTS * 4), 0))
         scale = scales[lane]
-        for step in range(8):
+        for vector in range(4):
             for byte in range(4):
-                out[group * GROUP + 4 * step + byte] = np.float32(weights[64 * step + 4 * lane + byte]) * scale
+                both = np.int64(weights[64 * vector + 4 * lane + byte]) & 255
+                at_first = group * GROUP + 4 * vector + byte
+                out[at_first] = np.float32((both & 15) - 8) * scale
+                out[at_first + 16] = np.float32((both >> 4) - 8) * scale
 
 
 @njit(error_model="numpy")
