@@ -28,9 +28,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def head(model):
-    """In eight bits, so that both twins multiply the same weights."""
+    """In four bits, so that both twins multiply the same weights."""
     whole = toy_draft_head(model, inner=96)
-    parts = {name: quantized(getattr(whole, name), "Q8_0") for name in ("gate", "up", "down", "head", "whole_head")}
+    parts = {name: quantized(getattr(whole, name), "Q4_0") for name in ("gate", "up", "down", "head", "whole_head")}
     return DraftHead(tokens=whole.tokens, norm=whole.norm, eps=whole.eps, **parts)
 
 
