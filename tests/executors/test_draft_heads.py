@@ -56,7 +56,7 @@ def part(unrolling, rows):
 def test_the_first_guess_is_what_the_formulas_say(model, head):
     one = asked(model)
     states = one.hidden / np.sqrt((one.hidden**2).mean(axis=1, keepdims=True) + head.eps) * head.norm
-    z = np.concatenate([states, model.head.dequantize()[one.tokens]], axis=1)
+    z = np.concatenate([states, head.whole_head.dequantize()[one.tokens]], axis=1)
     gate, up, down = (getattr(head, name).dequantize() for name in ("gate", "up", "down"))
     inner = z @ gate.T
     states = states + (inner / (1 + np.exp(-inner)) * (z @ up.T)) @ down.T
