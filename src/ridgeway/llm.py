@@ -244,7 +244,9 @@ class LLM:
         is there from the start. Raises MethodError for a head of another model's size.
         """
         config = self.model.config
-        if head.hidden != config.hidden or not config.traits.autoregressive:
+        if not config.traits.autoregressive:
+            raise MethodError(f"a draft head drafts for causal models, and {self.model.name} {config.traits.words}")
+        if head.hidden != config.hidden:
             raise MethodError(f"a draft head of width {head.hidden} does not fit {self.model.name} ({config.hidden})")
         self.draft_head = head
         self.engine.unroller = LateUnroller(self.executor, head)

@@ -132,6 +132,14 @@ def test_hidden_states_are_those_of_the_rows_that_are_read(model):
         assert states @ model.head.dequantize().T == pytest.approx(answer.logits, abs=2e-2)
 
 
+def test_more_sequences_than_the_buffers_hold_are_unrolled_in_parts(model, head):
+    unroller = CpuExecutor(model, 2).unroller(head)
+    many = asked(model, 0.8, rows=150, depth=2)
+    found = unroller.unroll(many)
+    for row in (0, 63, 64, 149):
+        assert (found.tokens[row] == unroller.unroll(part(many, [row])).tokens[0]).all()
+
+
 def test_small_heads_are_unrolled_by_the_plain_twin(model):
     narrow = toy_model(toy_config(hidden=48))
     assert isinstance(make_unroller(CpuExecutor(narrow, 1), toy_draft_head(narrow)), ReferenceUnroller)

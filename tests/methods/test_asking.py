@@ -108,6 +108,15 @@ def test_a_dear_head_is_not_asked():
     assert not llm.engine.unroller.calls
 
 
+def test_without_a_head_auto_says_that_there_is_none():
+    output = toy_llm().generate([[1, 2, 3]], DRAWN, method="auto:drafters=head")[0]
+    assert output.error is None
+    assert output.outputs[0].explanation[-1] in (
+        "off: this model has no draft head",
+        "plain decoding so far: the answer was too short to draft",
+    )
+
+
 def test_guesses_are_a_chain_with_runners_up():
     tokens = np.array([[[5, 6], [7, 8], [9, 1]]])
     chances = np.array([[[0.5, 0.25], [0.5, 0.1], [0.0, 0.0]]])

@@ -1,7 +1,9 @@
 """What is asked of a draft head, and what it answers: the vocabulary between drafters and executors."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
 
 from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray
 
@@ -28,6 +30,14 @@ class Unrolling:
     sample: IntArray
     depth: int
     least: float = 0.0
+
+    def part(self, start: int, stop: int) -> "Unrolling":
+        """Sequences `start` to `stop` - 1."""
+        if start == 0 and stop >= len(self.tokens):
+            return self
+        values = vars(self).items()
+        arrays: dict[str, Any] = {name: value[start:stop] for name, value in values if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
 
 @dataclass(frozen=True)

@@ -259,7 +259,8 @@ class Engine:
             for model, batch, seconds in streams.streams:
                 self._note(Streamed(model, batch, seconds, self.pool_fraction))
             for cost, count, seconds in streams.unrolled:
-                self._result.reports.append(StepReport.of_drafts(self.cost_model, cost, count, seconds))
+                self._streaming += seconds
+                self._judge.note(StepReport.of_drafts(self.cost_model, cost, count, seconds))
         return drafts
 
     def _streams(self, grants: list[Grant], group: list[Grant]) -> EngineStreams:

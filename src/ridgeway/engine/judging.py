@@ -48,11 +48,11 @@ class Judge:
     def __init__(self, target: Weights, draft_models: Mapping[str, DraftModel]) -> None:
         self._target = target
         self._draft_models = draft_models
-        self._waiting: list[Streamed] = []
+        self._waiting: list[Streamed | StepReport] = []
         self._seconds = 0.0  # that they took
 
-    def note(self, stream: Streamed) -> None:
-        """A stream has ended; it is judged sometime."""
+    def note(self, stream: Streamed | StepReport) -> None:
+        """A stream has ended; it is judged sometime. What has a report already, such as a head's work, keeps its place."""
         self._waiting.append(stream)
         self._seconds += stream.seconds
 
@@ -67,7 +67,7 @@ class Judge:
         reports = []
         for stream in waiting:
             try:
-                reports.append(self._report(stream))
+                reports.append(stream if isinstance(stream, StepReport) else self._report(stream))
             except Exception as fault:
                 said = f"a weight stream could not be judged: {type(fault).__name__}: {fault}"
                 warnings.warn(said, stacklevel=2)

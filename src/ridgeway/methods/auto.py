@@ -260,6 +260,8 @@ class Controller(Drafter):
         choice = known.choice
         if choice is None:
             return "plain decoding so far: the answer was too short to draft"
+        if not known.drafters:
+            return "off: this model has no draft head"
         cost, chance = 1e3 * choice.first, choice.chance
         would = f"a drafted token would cost {cost:.2f} ms and yield {chance:.2f} tokens"
         names = _and(self.names[number] for number in known.drafters)

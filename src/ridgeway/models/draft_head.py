@@ -14,6 +14,7 @@ It is recurrent as in "Recurrent Drafter" (Zhang et al. 2024, arXiv 2403.09919) 
 "FR-Spec" (Zhao et al. 2025, arXiv 2502.14856): of a small model's bytes the head is the largest part.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -52,6 +53,7 @@ class DraftHead:
     def of(cls, model: Model, tokens: IntArray, gate: Tensor, up: Tensor, down: Tensor) -> Self:
         """What was trained, with what it takes from the model."""
         config, head = model.config, model.head
+        rows = tokens if head.order is None else head.order[tokens]
         return cls(
             tokens=tokens,
             gate=gate,
@@ -59,7 +61,7 @@ class DraftHead:
             down=down,
             norm=model.tensors["final_norm"].dequantize(),
             eps=config.rms_eps,
-            head=Tensor("head", head.format, (len(tokens), config.hidden), head.data[tokens]),
+            head=Tensor("head", head.format, (len(tokens), config.hidden), head.data[rows]),
             whole_head=head,
         )
 
@@ -82,13 +84,16 @@ def draft_head_of(model: Model) -> DraftHead | None:
     """The draft head that lies with a model, or that Ridgeway has for one of its name; None if there is none.
 
     With a folder `draft-head.safetensors` in it, with a file `NAME.draft-head.safetensors` beside it. Raises ModelError
-    for one that is broken or made for another model.
+    for one that lies there and is broken or made for another model.
     """
     if not model.source or not model.config.traits.autoregressive:
         return None
-    for path in (place_beside(model), SHIPPED_WEIGHTS / model.name.lower() / FILE):
-        if path.is_file():
-            return load_draft_head(path, model)
+    if place_beside(model).is_file():
+        return load_draft_head(place_beside(model), model)
+    shipped = SHIPPED_WEIGHTS / model.name.lower() / FILE
+    if shipped.is_file():
+        with suppress(ModelError):  # another model of that name
+            return load_draft_head(shipped, model)
     return None
 
 

@@ -62,8 +62,15 @@ class CpuUnroller:
         self._buffer("units", -(-tiles // HEAD_UNIT) * UNIT_FLOATS * 4)
 
     def unroll(self, asked: Unrolling) -> Guessed:
-        if len(asked.tokens) > _MOST_ROWS:
-            raise ValueError(f"{len(asked.tokens)} sequences: expected at most {_MOST_ROWS}")
+        parts = [
+            self._unroll(asked.part(first, first + _MOST_ROWS)) for first in range(0, len(asked.tokens), _MOST_ROWS)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        tokens, chances = (np.concatenate([getattr(part, name) for part in parts]) for name in ("tokens", "chances"))
+        return Guessed(tokens, chances, sum(part.steps for part in parts))
+
+    def _unroll(self, asked: Unrolling) -> Guessed:
         count, depth, table = len(asked.tokens), asked.depth, self._table
         z = self._z[:count]
         z[:, : self._head.hidden] = self._head.states(asked.hidden)

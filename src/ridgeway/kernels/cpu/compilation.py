@@ -41,7 +41,8 @@ def _processor() -> tuple[str, str, str]:
 def state_digest() -> str:
     """What kernels depend on beside their names, hashed: their sources, the processor, and what compiles them."""
     digest = hashlib.sha256(repr((*_processor(), version("numba"), version("llvmlite"))).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    core = Path(__file__).parents[2] / "core"  # of which kernels compile constants in
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), core / "drafting.py", core / "noise.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -228,6 +228,9 @@ def _choose(control, phase, table, step):
                 survival[step * rows + row] = 0.0
                 continue
             first, second, mass, best, inverse = _guess(table, row, step)
+            if first < 0:  # no logit is a number
+                survival[step * rows + row] = 0.0
+                continue
             place = (row * depth + step) * GUESSES
             tokens, chances = longs(table[UF.tokens]), doubles(table[UF.chances])
             logits = floats(table[UF.logits] + row * table[UF.logits_stride] * 4)
