@@ -52,7 +52,7 @@ class Judge:
         self._seconds = 0.0  # that they took
 
     def note(self, stream: Streamed | StepReport) -> None:
-        """A stream has ended; it is judged sometime. What has a report already, such as a head's work, keeps its place."""
+        """A stream has ended; it is judged sometime. A report, as of a draft head's work, keeps its place."""
         self._waiting.append(stream)
         self._seconds += stream.seconds
 
