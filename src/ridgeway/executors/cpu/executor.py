@@ -127,7 +127,9 @@ class CpuExecutor:
 
     def unroller(self, head: DraftHead) -> CpuUnroller:
         """A draft head of the model, in kernels of the same team."""
-        return CpuUnroller(head, self._compiler, self.isa, self._team)
+        unroller = CpuUnroller(head, self._compiler, self.isa, self._team)
+        tidy([head.gate.data, head.up.data, head.down.data])
+        return unroller
 
     def measure_arithmetic(self) -> float:
         """Operations/s of int8 products at their best, on all threads: the peak that `arithmetic` refers to.
