@@ -226,6 +226,8 @@ class LLM:
                 if name not in self.draft_models:
                     self.add_draft_model(name, load_model(name))
             sample = self.model.tokenizer.encode(_SAMPLE_TEXT) if self.model.tokenizer is not None else [0]
+            if method.asks_head and isinstance(self.engine.unroller, LateUnroller):
+                self.engine.unroller.get_ready()  # now, not in the middle of an answer
             method.prepare(EngineWorkbench(self.engine, self.title, sample))
             self._fitting[id(method)] = method
         if named:

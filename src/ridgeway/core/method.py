@@ -98,13 +98,15 @@ class DecodingMethod(ABC):
 
     lossless: whether the tokens are those of plain autoregressive decoding, token for token;
     `ridgeway.testing.check_lossless` tests the claim. needs: one phrase for people, shown by `ridgeway methods`.
-    draft_models: models that its drafter forks sequences in, by name.
+    draft_models: models that its drafter forks sequences in, by name. asks_head: whether it asks the draft head of a
+    model that has one.
     """
 
     name: ClassVar[str]
     lossless: ClassVar[bool] = True
     needs: ClassVar[str] = "a causal model"
     drafter: "Drafter | None" = None
+    asks_head: bool = False
     draft_models: tuple[str, ...] = ()
 
     def prepare(self, workbench: "Workbench") -> None:  # noqa: B027

@@ -62,10 +62,14 @@ def operations_of(head: DraftHead) -> int:
 
 
 class LateUnroller:
-    """An unroller that is made when it is first asked, as whoever decodes plainly needs none."""
+    """An unroller that is made when a method wants it, as whoever decodes plainly needs none."""
 
     def __init__(self, executor: Executor, head: DraftHead) -> None:
         self._executor, self._head = executor, head
+
+    def get_ready(self) -> None:
+        """Make it now: it takes about a tenth of a second."""
+        assert self.made is not None
 
     @cached_property
     def made(self) -> Unroller:

@@ -315,6 +315,10 @@ class Auto(Speculative):
     def drafter(self) -> Controller:  # type: ignore[override]
         return self.make_drafter()
 
+    @property
+    def asks_head(self) -> bool:  # type: ignore[override]
+        return "head" in self.drafters.split("+")
+
     def make_drafter(self) -> Controller:
         known: dict[str, Callable[[], Guesser]] = {
             "text": lambda: TextDrafter(self.longest),

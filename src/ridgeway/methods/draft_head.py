@@ -25,6 +25,7 @@ class DraftHead(Speculative):
     """Draft what a small trained head reads out of the model's hidden state."""
 
     name = "draft-head"
+    asks_head = True
     needs = "a causal model with a draft head"
     depth: int = 3
     nodes: int = 5
