@@ -40,7 +40,6 @@ _REVISE = 48  # guessing steps after which a request's drafters are looked over
 _TRYING = 0.01  # share of the time that may be spent on depths that do not look best, to learn what they take
 _TRY_EVERY = 32
 _WORTHY = 0.03  # tokens that the draft head adds; below that it is not asked
-_LEAST = 0.1  # chance to survive with which the head goes on to the next token
 _DRAFTERS = ("text", "answers", "head", "suffix", "recycling")
 _HIDDEN: frozenset[Measure] = frozenset({"hidden"})
 _LINES = 16  # of explanation, kept for a request
@@ -327,7 +326,7 @@ class Auto(Speculative):
             "recycling": lambda: RecyclingDrafter(successors=4, likeliest=False),
         }
         names = self.drafters.split("+")
-        head = HeadDrafter(self.depth, _LEAST) if "head" in names else None
+        head = HeadDrafter(self.depth) if "head" in names else None
         return Controller({name: known[name]() for name in names if name != "head"}, head=head)
 
     def measures(self, sequence: Sequence) -> frozenset[Measure]:

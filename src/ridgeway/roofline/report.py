@@ -16,7 +16,7 @@ from ridgeway.roofline.cost import Bound, Cost, CostModel, Estimate
 
 @dataclass(frozen=True)
 class StepReport:
-    """One weight stream (or several that a step needed).
+    """One weight stream (or several that a step needed), or the work of a draft head, which is none (`cost.streams` 0).
 
     rows, reads, requests: how many it had. prefill_rows: rows that predict tokens that the prompt holds
     already. committed: tokens that became final; revealed: that became known, which denoising

@@ -43,7 +43,7 @@ class CpuUnroller:
             self._table[place] = table.ctypes.data
             self.held_bytes += matrix.data.nbytes
         table = self._table
-        table[UF.threads], table[UF.hidden], table[UF.inner] = team.threads, head.hidden, head.inner
+        table[UF.threads], table[UF.hidden] = team.threads, head.hidden
         table[UF.vocabulary], table[UF.ids] = len(head.tokens), head.tokens.ctypes.data
         tiles = -(-len(head.tokens) // OUTPUTS)
         strides = {

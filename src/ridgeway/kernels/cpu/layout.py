@@ -219,7 +219,6 @@ class UnrollFields(NamedTuple):
     rows: int
     depth: int
     hidden: int
-    inner: int
     vocabulary: int  # tokens that the head knows
     gate: int  # address of a matrix table, as are up, down and head
     up: int

@@ -34,6 +34,7 @@ from ridgeway.kernels.cpu.layout import (
     DRAW_BLOCK,
     LANES,
     MOST_CANDIDATES,
+    SCRATCH_BYTES,
     TASK_DOUBLES,
     TASK_LONGS,
     WANTED_CANDIDATES,
@@ -42,6 +43,7 @@ from ridgeway.kernels.cpu.layout import (
     T,
 )
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
+from ridgeway.kernels.cpu.vocabulary import LEAST
 
 BINS = 128  # of the histogram of logits below the best
 BINS_PER_UNIT = np.float32(4.0)
@@ -55,7 +57,6 @@ _ROUNDS = 10
 _CAREFUL = np.float32(1.001)  # covers the rounding of the float exponential
 _SLACK = np.float32(2.0**-29)  # covers what the first 31 bits of u leave open
 _PER_UNIT = np.float32(2.0**-31)
-_LEAST = np.float32(-np.inf)
 _UNLIKELY = np.float32(-12.0)  # nats below the likeliest: tokens that truncation mostly drops
 
 
@@ -197,7 +198,7 @@ def _likely(task, numbers, heap):
     for first in range(0, count, DRAW_BLOCK):
         part = broadcast(np.float32(0.0))
         for i in range(first, min(first + DRAW_BLOCK, count), LANES):
-            scaled = (first_lanes(load(logits, i), count - i, _LEAST) - broadcast(best)) * broadcast(inverse)
+            scaled = (first_lanes(load(logits, i), count - i, LEAST) - broadcast(best)) * broadcast(inverse)
             part = part + exponential(scaled)
             if max_lanes(scaled) > _UNLIKELY:
                 for j in range(i, min(i + LANES, count)):
@@ -231,7 +232,7 @@ def _draw_truncated(task, numbers, heap):
     while left < count and not ended:
         token = heap[0]
         probability = np.exp(np.float64(logits[token]) / temperature - peak) / mass
-        enough = left >= top_k if limited and top_k > 0 else (not limited and share >= top_p)
+        enough = left >= top_k if top_k > 0 else (not limited and share >= top_p)
         ended = enough or probability < min_p / mass
         if not ended:
             share += probability
@@ -272,7 +273,7 @@ def _gather(task, numbers, scratch, out):
     for first in range(0, count, DRAW_BLOCK):
         part = broadcast(np.float32(0.0))
         for i in range(first, min(first + DRAW_BLOCK, count), LANES):
-            gaps = first_lanes(load(logits, i), count - i, np.float32(-np.inf)) - broadcast(np.float32(best_logit))
+            gaps = first_lanes(load(logits, i), count - i, LEAST) - broadcast(np.float32(best_logit))
             part = part + exponential(gaps * inverse)
         mass += np.float64(sum_lanes(part))
     bins = integers(scratch)
@@ -306,7 +307,7 @@ def select(control_address: int, table_address: int, member: int, number: int, s
         return
     table = longs(table_address)
     tasks, phase = table[D.tasks], table[D.first_phase]
-    place = scratch + member * DRAW_BLOCK * 4
+    place = scratch + member * SCRATCH_BYTES
     while True:
         first, count = claim(control, phase, tasks, 1, table[D.threads])
         if first < 0:

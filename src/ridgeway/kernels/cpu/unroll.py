@@ -33,9 +33,8 @@ from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.sampling import token_noise
 from ridgeway.kernels.cpu.stream import multiply
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
-from ridgeway.kernels.cpu.vocabulary import measure_unit
+from ridgeway.kernels.cpu.vocabulary import LEAST, measure_unit
 
-_LEAST = np.float32(-np.inf)
 _UNLIKELY = 12.0  # nats below the likeliest: the noise of such tokens is not asked for
 
 
@@ -134,7 +133,7 @@ def _mass(logits, count, best, inverse):
     """The sum of exp((logit - best) * inverse)."""
     total = 0.0
     for i in range(0, count, LANES):
-        gaps = first_lanes(load(logits, i), count - i, _LEAST) - broadcast(best)
+        gaps = first_lanes(load(logits, i), count - i, LEAST) - broadcast(best)
         highest = max_lanes(gaps)
         if highest * inverse > np.float32(-_UNLIKELY):
             for j in range(i, min(i + LANES, count)):
@@ -167,7 +166,7 @@ def _guess(table, row, step):
             continue
         start = unit * HEAD_UNIT * OUTPUTS
         for i in range(start, min(start + HEAD_UNIT * OUTPUTS, count), LANES):
-            values = first_lanes(load(logits, i), count - i, _LEAST)
+            values = first_lanes(load(logits, i), count - i, LEAST)
             highest = max_lanes(values)
             if highest < limit or (not sampled and highest <= second_total):
                 continue
