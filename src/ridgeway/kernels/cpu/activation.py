@@ -118,7 +118,14 @@ def add(x, y, bias, has_bias, count):
 @njit(error_model="numpy")
 def rotate(x, cosine, sine, half, scale, out):
     """Rotary positions (Su et al. 2021) of one head, halves as pairs, times `scale`; `out` may be `x`."""
-    for i in range(half):
+    whole = half // LANES * LANES
+    by = broadcast(scale)
+    for i in range(0, whole, LANES):
+        first, second = load(x, i), load(x, half + i)
+        c, s = load(cosine, i), load(sine, i)
+        store(out, i, by * fma(first, c, broadcast(ZERO) - second * s))
+        store(out, half + i, by * fma(second, c, first * s))
+    for i in range(whole, half):
         first, second = x[i], x[half + i]
         out[i] = scale * fma1(first, cosine[i], -(second * sine[i]))
         out[half + i] = scale * fma1(second, cosine[i], first * sine[i])

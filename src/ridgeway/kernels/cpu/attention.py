@@ -6,14 +6,16 @@ Gimelshein 2018) in order; then segments are, in order. Nothing in this depends 
 prompt was cut, or on who computes which segment, so neither do the bits of the result. K/V are read as stored, those of
 rows of the same step included.
 
-A chunk's keys are widened to floats once for all rows and heads; scores of one row are sums in 16 lanes over the
-dimensions of a head, four keys at a time.
+Scores of one row are sums in 16 lanes over the dimensions of a head, four keys at a time. Where there are registers for
+it, three queries share the keys and values that were loaded: the sums of each are the same. A chunk that more queries
+than that see is first widened to floats, once for all of them.
 """
 
 import numpy as np
 from numba import njit
 
 from ridgeway.kernels.cpu.activation import ZERO, exponential
+from ridgeway.kernels.cpu.isa import processor_features
 from ridgeway.kernels.cpu.lanes import (
     at,
     broadcast,
@@ -31,16 +33,29 @@ from ridgeway.kernels.cpu.lanes import (
     store_sums,
     sum_lanes,
 )
-from ridgeway.kernels.cpu.layout import LANES
+from ridgeway.kernels.cpu.layout import CHUNK, LANES
 
 LOWEST = np.float32(np.finfo(np.float32).min)
 _NOT_SEEN = np.float32(-np.inf)
 _FOUR_VECTORS = 4 * LANES
+TOGETHER = 3 if "avx512f" in processor_features() else 1  # queries whose sums fit into registers
+
+
+@njit(error_model="numpy")
+def widened(chunk, slots, key, width, i):
+    """16 numbers of a key (or value) of a chunk that `gather` has widened, from the `i`-th on."""
+    return load(chunk, key * width + i)
+
+
+@njit(error_model="numpy")
+def stored(storage, slots, key, width, i):
+    """The same of one as it lies in the cache. storage: address of this head's fp16 numbers by slot."""
+    return load(halves(storage + slots[key] * width * 2), i)
 
 
 @njit(error_model="numpy")
 def gather(storage, scales, slots, count, width, out):
-    """Widens `count` keys (or values) of `width` numbers to floats (64, width), followed by zeros up to a whole four.
+    """Widens `count` keys (or values) of `width` numbers to floats (64, width).
 
     storage: address of this head's fp16 numbers by slot; if `scales` is not 0, of int8, whose scales lie there.
     """
@@ -55,27 +70,59 @@ def gather(storage, scales, slots, count, width, out):
             scale = broadcast(floats(scales)[slot])
             for d in range(0, width, LANES):
                 store(out, j * width + d, load(small, d) * scale)
-    for j in range(count, (count + 3) // 4 * 4):
-        for d in range(0, width, LANES):
-            store(out, j * width + d, broadcast(ZERO))
 
 
 @njit(error_model="numpy")
-def score(query, keys, count, width, out):
-    """Products of `query` (width,) with `count` keys; out (64,) is filled with -inf up to a whole vector."""
+def score(read, source, slots, count, width, query, out):
+    """Products of `query` (width,) with `count` keys; out (64,) is filled with -inf up to a whole vector.
+
+    read, source, slots: `widened` or `stored`, and its first two arguments.
+    """
+    last = count - 1
     for j in range(0, count, 4):
-        k = at(keys, j * width)
+        k, m, n = min(j + 1, last), min(j + 2, last), min(j + 3, last)
         a = b = c = d = broadcast(ZERO)
         for i in range(0, width, LANES):
             q = load(query, i)
-            a = fma(q, load(k, i), a)
-            b = fma(q, load(k, width + i), b)
-            c = fma(q, load(k, 2 * width + i), c)
-            d = fma(q, load(k, 3 * width + i), d)
+            a = fma(q, read(source, slots, j, width, i), a)
+            b = fma(q, read(source, slots, k, width, i), b)
+            c = fma(q, read(source, slots, m, width, i), c)
+            d = fma(q, read(source, slots, n, width, i), d)
         store_sums(out, j, a, b, c, d)
+    _hide_rest(out, count)
+
+
+@njit(error_model="numpy")
+def score_three(read, source, slots, count, width, first, second, third, out):
+    """`score` of three queries; out (3, 64)."""
+    last = count - 1
+    for j in range(0, count, 4):
+        k, m, n = min(j + 1, last), min(j + 2, last), min(j + 3, last)
+        a = b = c = d = broadcast(ZERO)
+        e = f = g = h = broadcast(ZERO)
+        s = t = u = v = broadcast(ZERO)
+        for i in range(0, width, LANES):
+            p, q, r = load(first, i), load(second, i), load(third, i)
+            key = read(source, slots, j, width, i)
+            a, e, s = fma(p, key, a), fma(q, key, e), fma(r, key, s)
+            key = read(source, slots, k, width, i)
+            b, f, t = fma(p, key, b), fma(q, key, f), fma(r, key, t)
+            key = read(source, slots, m, width, i)
+            c, g, u = fma(p, key, c), fma(q, key, g), fma(r, key, u)
+            key = read(source, slots, n, width, i)
+            d, h, v = fma(p, key, d), fma(q, key, h), fma(r, key, v)
+        store_sums(out, j, a, b, c, d)
+        store_sums(out, CHUNK + j, e, f, g, h)
+        store_sums(out, 2 * CHUNK + j, s, t, u, v)
+    for query in range(3):
+        _hide_rest(at(out, query * CHUNK), count)
+
+
+@njit(error_model="numpy")
+def _hide_rest(scores, count):
     last = count // LANES * LANES
     if last < count:
-        store(out, last, first_lanes(load(out, last), count - last, _NOT_SEEN))
+        store(scores, last, first_lanes(load(scores, last), count - last, _NOT_SEEN))
 
 
 @njit(error_model="numpy")
@@ -103,31 +150,82 @@ def soften(scores, count, peak, mass):
 
 
 @njit(error_model="numpy")
-def mix(weights, values, count, width, factor, mixed):
-    """mixed = factor * mixed + the sum of `weights` times `values`, key by key."""
+def mix(read, source, slots, count, width, weights, factor, mixed):
+    """mixed = factor * mixed + the sum of `weights` times values, key by key. read, source, slots: as in `score`."""
+    shrink = broadcast(factor)
     i = 0
     while i + _FOUR_VECTORS <= width:
         m = at(mixed, i)
-        v = at(values, i)
-        shrink = broadcast(factor)
         a, b = load(m, 0) * shrink, load(m, LANES) * shrink
         c, d = load(m, 2 * LANES) * shrink, load(m, 3 * LANES) * shrink
         for j in range(count):
             w = broadcast(weights[j])
-            a = fma(w, load(v, j * width), a)
-            b = fma(w, load(v, j * width + LANES), b)
-            c = fma(w, load(v, j * width + 2 * LANES), c)
-            d = fma(w, load(v, j * width + 3 * LANES), d)
+            a = fma(w, read(source, slots, j, width, i), a)
+            b = fma(w, read(source, slots, j, width, i + LANES), b)
+            c = fma(w, read(source, slots, j, width, i + 2 * LANES), c)
+            d = fma(w, read(source, slots, j, width, i + 3 * LANES), d)
         store(m, 0, a)
         store(m, LANES, b)
         store(m, 2 * LANES, c)
         store(m, 3 * LANES, d)
         i += _FOUR_VECTORS
     while i < width:
-        a = load(mixed, i) * broadcast(factor)
+        a = load(mixed, i) * shrink
         for j in range(count):
-            a = fma(broadcast(weights[j]), load(values, j * width + i), a)
+            a = fma(broadcast(weights[j]), read(source, slots, j, width, i), a)
         store(mixed, i, a)
+        i += LANES
+
+
+@njit(error_model="numpy")
+def mix_three(read, source, slots, count, width, weights, factors, mixed, stride):
+    """`mix` for three queries. weights: (3, 64). factors: (3,). mixed: the first of three, `stride` floats apart."""
+    second, third = at(weights, CHUNK), at(weights, 2 * CHUNK)
+    x, y, z = broadcast(factors[0]), broadcast(factors[1]), broadcast(factors[2])
+    i = 0
+    while i + _FOUR_VECTORS <= width:
+        m = at(mixed, i)
+        a, b = load(m, 0) * x, load(m, LANES) * x
+        c, d = load(m, 2 * LANES) * x, load(m, 3 * LANES) * x
+        n = at(m, stride)
+        e, f = load(n, 0) * y, load(n, LANES) * y
+        g, h = load(n, 2 * LANES) * y, load(n, 3 * LANES) * y
+        o = at(n, stride)
+        s, t = load(o, 0) * z, load(o, LANES) * z
+        u, v = load(o, 2 * LANES) * z, load(o, 3 * LANES) * z
+        for j in range(count):
+            p, q, r = broadcast(weights[j]), broadcast(second[j]), broadcast(third[j])
+            value = read(source, slots, j, width, i)
+            a, e, s = fma(p, value, a), fma(q, value, e), fma(r, value, s)
+            value = read(source, slots, j, width, i + LANES)
+            b, f, t = fma(p, value, b), fma(q, value, f), fma(r, value, t)
+            value = read(source, slots, j, width, i + 2 * LANES)
+            c, g, u = fma(p, value, c), fma(q, value, g), fma(r, value, u)
+            value = read(source, slots, j, width, i + 3 * LANES)
+            d, h, v = fma(p, value, d), fma(q, value, h), fma(r, value, v)
+        store(m, 0, a)
+        store(m, LANES, b)
+        store(m, 2 * LANES, c)
+        store(m, 3 * LANES, d)
+        store(n, 0, e)
+        store(n, LANES, f)
+        store(n, 2 * LANES, g)
+        store(n, 3 * LANES, h)
+        store(o, 0, s)
+        store(o, LANES, t)
+        store(o, 2 * LANES, u)
+        store(o, 3 * LANES, v)
+        i += _FOUR_VECTORS
+    while i < width:
+        a, b, c = load(mixed, i) * x, load(mixed, stride + i) * y, load(mixed, 2 * stride + i) * z
+        for j in range(count):
+            value = read(source, slots, j, width, i)
+            a = fma(broadcast(weights[j]), value, a)
+            b = fma(broadcast(second[j]), value, b)
+            c = fma(broadcast(third[j]), value, c)
+        store(mixed, i, a)
+        store(mixed, stride + i, b)
+        store(mixed, 2 * stride + i, c)
         i += LANES
 
 

@@ -4,7 +4,21 @@ import numpy as np
 from numba import njit
 
 from ridgeway.kernels.cpu.activation import ONE, ZERO, quantize, rms_norm, rotate
-from ridgeway.kernels.cpu.attention import begin, conclude, gather, hide, join, mix, score, soften
+from ridgeway.kernels.cpu.attention import (
+    TOGETHER,
+    begin,
+    conclude,
+    gather,
+    hide,
+    join,
+    mix,
+    mix_three,
+    score,
+    score_three,
+    soften,
+    stored,
+    widened,
+)
 from ridgeway.kernels.cpu.lanes import (
     absolute,
     at,
@@ -28,17 +42,24 @@ _NOTHING = np.float32(1e-30)
 
 
 @njit(error_model="numpy")
-def _head(product, bias, norm, step, cosine, sine, scale, out):
-    """One head of a query or key: bias, norm, rotary position; out (kv_width,) is padded with zeros."""
-    width, padded = step[S.head_dim], step[S.kv_width]
-    for i in range(width):
-        out[i] = product[i]
+def _take(product, bias, width, padded, out):
+    """One head of a product, and its bias if there is one; out (padded,) is filled up with zeros."""
+    whole = width // LANES * LANES
+    for i in range(0, whole, LANES):
+        store(out, i, load(product, i))
+    for i in range(whole, padded):
+        out[i] = product[i] if i < width else ZERO
     if bias != 0:
         values = floats(bias)
         for i in range(width):
             out[i] = out[i] + values[i]
-    for i in range(width, padded):
-        out[i] = ZERO
+
+
+@njit(error_model="numpy")
+def _head(product, bias, norm, step, cosine, sine, scale, out):
+    """One head of a query or key: bias, norm, rotary position; out (kv_width,) is padded with zeros."""
+    width, padded = step[S.head_dim], step[S.kv_width]
+    _take(product, bias, width, padded, out)
     if norm != 0:
         rms_norm(out, floats(norm), out, width, padded, floats(step[S.eps])[0])
     rotate(out, cosine, sine, width // 2, scale, out)
@@ -91,12 +112,8 @@ def prepare_head(step, layer, row, head, scratch):
     _head(at(keys, head * width), bias, layer[L.k_norm], step, cosine, sine, ONE, temporary)
     scales = layer[L.key_scales] + head * slots * 4 if layer[L.key_scales] else 0
     _keep(temporary, layer[L.keys] + place, scales, about[R.slot], padded)
-    for i in range(width):
-        temporary[i] = values[head * width + i]
-    if layer[L.v_bias]:
-        bias_values = floats(layer[L.v_bias] + head * width * 4)
-        for i in range(width):
-            temporary[i] = temporary[i] + bias_values[i]
+    bias = layer[L.v_bias] + head * width * 4 if layer[L.v_bias] else 0
+    _take(at(values, head * width), bias, width, padded, temporary)
     scales = layer[L.value_scales] + head * slots * 4 if layer[L.value_scales] else 0
     _keep(temporary, layer[L.values] + place, scales, about[R.slot], padded)
 
@@ -217,34 +234,80 @@ def _chunk(step, layer, head, first_row, rows, keys, place, chunk, scores, parts
     slots, positions = at(longs(step[S.key_slots]), keys), at(longs(step[S.key_positions]), keys)
     if most <= 0 or (window > 0 and not _any_from(positions, most, lowest - window + 1)):
         return
+    vectors = rows * group
     quantized = layer[L.key_scales] != 0
-    element = 1 if quantized else 2
-    offset = head * step[S.kv_slots] * width * element
+    offset = head * step[S.kv_slots] * width * (1 if quantized else 2)
     scales = head * step[S.kv_slots] * 4
-    gather(layer[L.keys] + offset, layer[L.key_scales] + scales if quantized else 0, slots, most, width, chunk)
+    storage = layer[L.keys] + offset
+    direct = not quantized and vectors <= TOGETHER
+    if not direct:
+        gather(storage, layer[L.key_scales] + scales if quantized else 0, slots, most, width, chunk)
     queries = step[S.query] + (first_row * step[S.heads] + head * group) * width * 4
-    for row in range(rows):
-        count = min(table[row * ROW_LONGS + R.seen] - place, CHUNK)
-        if count <= 0:
-            continue
-        for g in range(group):
-            vector = row * group + g
+    vector = 0
+    while vector < vectors:
+        count, together = _alike(table, place, group, vector, vectors)
+        if count > 0:
             mine = at(scores, vector * CHUNK)
-            part = at(parts, vector * state)
-            score(floats(queries + (row * step[S.heads] + g) * width * 4), chunk, count, width, mine)
-            if window > 0:
-                hide(mine, positions, count, table[row * ROW_LONGS + R.position] - window + 1)
-            part[0], part[1], factors[vector] = soften(mine, count, part[0], part[1])
-    scales_of_values = layer[L.value_scales] + scales if quantized else 0
-    gather(layer[L.values] + offset, scales_of_values, slots, most, width, chunk)
-    for row in range(rows):
-        count = min(table[row * ROW_LONGS + R.seen] - place, CHUNK)
-        if count <= 0:
-            continue
-        for g in range(group):
-            vector = row * group + g
-            mixed = at(parts, vector * state + LANES)
-            mix(at(scores, vector * CHUNK), chunk, count, width, factors[vector], mixed)
+            if direct:
+                _score(stored, storage, slots, count, step, queries, group, vector, together, mine)
+            else:
+                _score(widened, chunk, slots, count, step, queries, group, vector, together, mine)
+            for own in range(vector, vector + together):
+                mine = at(scores, own * CHUNK)
+                part = at(parts, own * state)
+                if window > 0:
+                    hide(mine, positions, count, table[own // group * ROW_LONGS + R.position] - window + 1)
+                part[0], part[1], factors[own] = soften(mine, count, part[0], part[1])
+        vector += together
+    storage = layer[L.values] + offset
+    if not direct:
+        gather(storage, layer[L.value_scales] + scales if quantized else 0, slots, most, width, chunk)
+    vector = 0
+    while vector < vectors:
+        count, together = _alike(table, place, group, vector, vectors)
+        if count > 0:
+            weights, mixed = at(scores, vector * CHUNK), at(parts, vector * state + LANES)
+            own = at(factors, vector)
+            if direct:
+                _mix(stored, storage, slots, count, width, weights, own, mixed, state, together)
+            else:
+                _mix(widened, chunk, slots, count, width, weights, own, mixed, state, together)
+        vector += together
+
+
+@njit(error_model="numpy")
+def _alike(table, place, group, vector, vectors):
+    """How many of a chunk's keys vector `vector` (row by row, `group` query heads of each) sees; and how many vectors
+    from it on are taken together: those that see as many.
+    """
+    count = min(table[vector // group * ROW_LONGS + R.seen] - place, CHUNK)
+    if vector + TOGETHER > vectors:
+        return count, 1
+    last = min(table[(vector + TOGETHER - 1) // group * ROW_LONGS + R.seen] - place, CHUNK)
+    middle = min(table[(vector + TOGETHER // 2) // group * ROW_LONGS + R.seen] - place, CHUNK)
+    return count, TOGETHER if count == middle == last else 1
+
+
+@njit(error_model="numpy")
+def _score(read, source, slots, count, step, queries, group, vector, together, scores):
+    """Scores of vector `vector`, or of three from it on. queries: address of the first vector's query."""
+    width, heads = step[S.kv_width], step[S.heads]
+    first = floats(queries + (vector // group * heads + vector % group) * width * 4)
+    if together == 1:
+        score(read, source, slots, count, width, first, scores)
+        return
+    own, third = vector + 1, vector + 2
+    other = floats(queries + (own // group * heads + own % group) * width * 4)
+    last = floats(queries + (third // group * heads + third % group) * width * 4)
+    score_three(read, source, slots, count, width, first, other, last, scores)
+
+
+@njit(error_model="numpy")
+def _mix(read, source, slots, count, width, weights, factors, mixed, stride, together):
+    if together == 1:
+        mix(read, source, slots, count, width, weights, factors[0], mixed)
+    else:
+        mix_three(read, source, slots, count, width, weights, factors, mixed, stride)
 
 
 @njit(error_model="numpy")

@@ -319,24 +319,25 @@ def max_lanes(typingctx: Any, value: Any) -> Any:
 def store_sums(typingctx: Any, pointer: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Writes the sums of the lanes of four vectors to `pointer[index]` to `pointer[index + 3]`.
 
-    Each sum's order is that of `sum_lanes`; the last two levels are shared among the four.
+    Each sum's order is that of `sum_lanes`; all levels are shared among the four.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         def shuffle(x: Any, y: Any, lanes: list[int]) -> Any:
             return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
 
-        quarter = []
-        for value in args[2:]:
-            while value.type.count > 4:
-                half = value.type.count // 2
-                low = shuffle(value, value, list(range(half)))
-                value = builder.fadd(low, shuffle(value, value, list(range(half, 2 * half))))
-            quarter.append(value)
-        x, y, z, w = quarter
-        xy = builder.fadd(shuffle(x, y, [0, 1, 4, 5]), shuffle(x, y, [2, 3, 6, 7]))
-        zw = builder.fadd(shuffle(z, w, [0, 1, 4, 5]), shuffle(z, w, [2, 3, 6, 7]))
-        sums = builder.fadd(shuffle(xy, zw, [0, 2, 4, 6]), shuffle(xy, zw, [1, 3, 5, 7]))
+        def fold(x: Any, y: Any, part: int) -> Any:
+            """Of pieces of 2 * part lanes each, upper halves added to lower ones: those of x, then those of y."""
+            pieces = range(0, 2 * LANES, 2 * part)
+            low = [start + lane for start in pieces for lane in range(part)]
+            return builder.fadd(shuffle(x, y, low), shuffle(x, y, [lane + part for lane in low]))
+
+        a, b, c, d = args[2:]
+        quarters = fold(fold(a, b, 8), fold(c, d, 8), 4)
+        for part in (2, 1):
+            moved = [lane ^ part for lane in range(LANES)]
+            quarters = builder.fadd(quarters, shuffle(quarters, quarters, moved))
+        sums = shuffle(quarters, quarters, [0, 4, 8, 12])
         _store(builder, sums, args[0], args[1], 4)
 
     vectors = (lanes_type,) * 4
