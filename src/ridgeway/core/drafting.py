@@ -18,6 +18,7 @@ class Unrolling:
     the final norm. tokens: (n,) that token. positions: (n,) absolute position of the first token that is guessed.
     temperature: (n,) 0: the likeliest token; else the target's noise for (seed, sample, position, token) is added, so
     that at a temperature, too, the guess is what the target draws wherever the two agree. seed, sample: (n,).
+    seen: of each sequence, the slots of the K/V of all tokens before that newest one, for heads that look at them.
     depth: how many tokens at most. least: a sequence whose guesses survive with less than that chance, by what the head
     says, goes no further.
     """
@@ -28,6 +29,7 @@ class Unrolling:
     temperature: DoubleArray
     seed: AnyArray
     sample: IntArray
+    seen: tuple[IntArray, ...]
     depth: int
     least: float = 0.0
 
@@ -36,8 +38,10 @@ class Unrolling:
         if start == 0 and stop >= len(self.tokens):
             return self
         values = vars(self).items()
-        arrays: dict[str, Any] = {name: value[start:stop] for name, value in values if isinstance(value, np.ndarray)}
-        return replace(self, **arrays)
+        parts: dict[str, Any] = {
+            name: value[start:stop] for name, value in values if isinstance(value, np.ndarray | tuple)
+        }
+        return replace(self, **parts)
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,15 @@ class Guessed:
 
 
 class Unroller(Protocol):
-    """A draft head on a device. held_bytes: read at each step. operations: of a step for one sequence."""
+    """A draft head on a device. held_bytes: of weights, read at each step. seen_bytes: of K/V, read at each step for
+    each token that a sequence sees. operations: of a step for one sequence, those with K/V not counted.
+    """
 
     @property
     def held_bytes(self) -> int: ...
+
+    @property
+    def seen_bytes(self) -> int: ...
 
     @property
     def operations(self) -> int: ...

@@ -112,6 +112,7 @@ class EngineStreams:
         head = self._unroller
         if head is None:
             raise MethodError("this model has no draft head: `ridgeway train` makes one")
+        cache = self._target.cache
         asked = Unrolling(
             hidden=hidden,
             tokens=ints([sequence.tokens[-1] for sequence in sequences]),
@@ -119,6 +120,7 @@ class EngineStreams:
             temperature=np.array([sequence.params.temperature for sequence in sequences]),
             seed=np.array([sequence.seed for sequence in sequences], dtype=np.uint64),
             sample=ints([sequence.sample for sequence in sequences]),
+            seen=tuple(cache.slots(self._tables[sequence.key], sequence.cached) for sequence in sequences),
             depth=depth,
             least=least,
         )
@@ -126,7 +128,11 @@ class EngineStreams:
         guessed = head.unroll(asked)
         seconds = perf_counter() - start
         operations = guessed.steps * len(sequences) * head.operations
-        cost = Cost(weight_bytes=guessed.steps * head.held_bytes, matrix_flops=operations)
+        cost = Cost(
+            weight_bytes=guessed.steps * head.held_bytes,
+            kv_read_bytes=guessed.steps * head.seen_bytes * sum(sequence.cached for sequence in sequences),
+            matrix_flops=operations,
+        )
         self.unrolled.append(Unrolled(cost, len(sequences), seconds))
         return guessed
 

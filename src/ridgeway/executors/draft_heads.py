@@ -1,27 +1,48 @@
 """A draft head unrolled in NumPy: the plain twin of the compiled one, and the choice between them."""
 
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ridgeway.core.arrays import DoubleArray, IntArray
+from ridgeway.core.arrays import DoubleArray, FloatArray, IntArray
 from ridgeway.core.drafting import GUESSES, Guessed, Unroller, Unrolling
+from ridgeway.core.errors import MethodError
 from ridgeway.core.executor import Executor
 from ridgeway.core.noise import gumbel
-from ridgeway.kernels.reference.layers import linear, silu
+from ridgeway.kernels.reference.layers import linear, rope_angles, rotate, silu
+from ridgeway.models.config import ModelConfig
 from ridgeway.models.draft_head import DraftHead
+from ridgeway.models.rope import rope_frequencies
 
 _GROUP = 32  # inputs that the compiled one quantizes together
+
+
+@runtime_checkable
+class HasKV(Protocol):
+    """An executor that shows its K/V."""
+
+    config: ModelConfig
+    kv_itemsize: int
+
+    def kv(self, layer: int, slots: IntArray) -> tuple[FloatArray, FloatArray]: ...
 
 
 class ReferenceUnroller:
     """float32 throughout; see `models.draft_head` for the formulas and `core.drafting.Unroller` for the contract."""
 
-    def __init__(self, head: DraftHead) -> None:
+    def __init__(self, head: DraftHead, executor: Executor | None = None) -> None:
+        """executor: whose K/V it looks at, if it does. Raises MethodError if that does not show them."""
         self._head = head
         self._gate, self._up, self._down = (part.dequantize() for part in (head.gate, head.up, head.down))
         self._rows = head.head.dequantize()  # (V, hidden)
-        self.held_bytes = sum(part.nbytes for part in (self._gate, self._up, self._down, self._rows))
+        self._sight: _Sight | None = None
+        if head.query is not None:
+            if not isinstance(executor, HasKV):
+                raise MethodError("this draft head looks at the model's K/V, which this executor does not show")
+            self._sight = _Sight(head.query.dequantize(), head.layer, executor)
+        self.held_bytes = sum(4 * part.elements for part in head.trained)
+        self.seen_bytes = 0 if self._sight is None else self._sight.token_bytes
         self.operations = operations_of(head)
 
     def unroll(self, asked: Unrolling) -> Guessed:
@@ -35,6 +56,8 @@ class ReferenceUnroller:
             if not going.any():
                 return Guessed(tokens, chances, step)
             z = np.concatenate([states, self._head.whole_head.take(newest)], axis=1)
+            if self._sight is not None:
+                z = np.concatenate([z, self._sight.seen(z, asked, step)], axis=1)
             states = states + linear(silu(linear(z, self._gate)) * linear(z, self._up), self._down)
             found, said = self._guess(linear(states, self._rows).astype(np.float64), asked, step)
             tokens[going, step], chances[going, step] = found[going], said[going]
@@ -56,9 +79,33 @@ class ReferenceUnroller:
         return self._head.tokens[best], np.take_along_axis(probability, best, axis=1)
 
 
+class _Sight:
+    """What a head sees of the text so far. query: (heads * head_dim, 2 * hidden)."""
+
+    def __init__(self, query: FloatArray, layer: int, executor: HasKV) -> None:
+        self._query, self._layer, self._executor = query, layer, executor
+        config = executor.config
+        self._shape = (config.kv_heads, config.heads // config.kv_heads, config.head_dim)
+        self._frequencies = rope_frequencies(config)
+        self.token_bytes = 2 * config.kv_heads * config.head_dim * executor.kv_itemsize
+
+    def seen(self, z: FloatArray, asked: Unrolling, step: int) -> FloatArray:
+        """(n, heads * head_dim) of z (n, 2 * hidden)."""
+        kv_heads, group, width = self._shape
+        angles = rope_angles(asked.positions - 1 + step, self._frequencies)
+        queries = rotate(linear(z, self._query).reshape(len(z), kv_heads * group, width), *angles)
+        found = np.empty((len(z), kv_heads, group, width), dtype=np.float32)
+        for row, slots in enumerate(asked.seen):
+            keys, values = self._executor.kv(self._layer, slots)  # (T, kv_heads, head_dim)
+            scores = np.einsum("hgd,thd->hgt", queries[row].reshape(self._shape), keys) * np.float32(width**-0.5)
+            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            found[row] = np.einsum("hgt,thd->hgd", weights / weights.sum(axis=-1, keepdims=True), values)
+        return found.reshape(len(z), -1)
+
+
 def operations_of(head: DraftHead) -> int:
     """Of one step for one sequence: a multiplication and an addition for each weight."""
-    return 2 * sum(part.elements for part in (head.gate, head.up, head.down, head.head))
+    return 2 * sum(part.elements for part in head.trained)
 
 
 class LateUnroller:
@@ -80,6 +127,10 @@ class LateUnroller:
         return self.made.held_bytes
 
     @property
+    def seen_bytes(self) -> int:
+        return self.made.seen_bytes
+
+    @property
     def operations(self) -> int:
         return self.made.operations
 
@@ -90,5 +141,9 @@ class LateUnroller:
 def make_unroller(executor: Executor, head: DraftHead) -> Unroller:
     """`head` on the device of `executor`."""
     own = getattr(executor, "unroller", None)
-    whole_groups = head.hidden % _GROUP == 0 and head.inner % _GROUP == 0
-    return own(head) if own is not None and whole_groups else ReferenceUnroller(head)
+    parts = [head.hidden, head.inner]
+    if head.query is not None and own is not None:
+        config = executor.config  # type: ignore[attr-defined]  # of executors with kernels
+        parts.append(config.heads // config.kv_heads * config.head_dim)  # what is quantized at a time
+    whole_groups = all(part % _GROUP == 0 for part in parts)
+    return own(head) if own is not None and whole_groups else ReferenceUnroller(head, executor)

@@ -83,6 +83,10 @@ class ReferenceExecutor:
         self._keys[:, target] = self._keys[:, source]
         self._values[:, target] = self._values[:, source]
 
+    def kv(self, layer: int, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Keys, rotated to their positions, and values of `layer` in some slots: each (n, kv_heads, head_dim)."""
+        return self._keys[layer, slots], self._values[layer, slots]
+
     def forward(self, batch: Batch) -> Forward:
         with self._libraries.limit(limits=self.threads, user_api="blas"):
             return self._stream(batch)

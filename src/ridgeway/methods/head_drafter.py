@@ -37,9 +37,9 @@ class HeadDrafter(Drafter):
         self._reached: WeakKeyDictionary[Sequence, Reached] = WeakKeyDictionary()
 
     def ready(self, sequence: Sequence) -> bool:
-        """Whether the state that its newest token was drawn from is known."""
+        """Whether the state that its newest token was drawn from is known, and the K/V of all tokens before it."""
         reached = self._reached.get(sequence)
-        return reached is not None and reached.committed == sequence.committed
+        return reached is not None and reached.committed == sequence.committed and sequence.pending == 1
 
     def guess(self, sequences: Sequences[Sequence], streams: Streams) -> list[Trie]:
         """What may follow each of `sequences`, all of which are `ready`: a chain of tokens, and their runners-up."""

@@ -6,12 +6,14 @@ would have next, reads the next token out of that with the model's own head, and
 
     state_0 = norm(hidden) * weight              the model's own final norm: what meets its head
     z       = state_i, row of the model's head for the token that was drawn from it
-    state   = state_i + down (silu(gate z) * (up z))
+    seen    = attention of (query z) to the K/V that the model's own layer `layer` has of the text so far
+    state   = state_i + down (silu(gate [z, seen]) * (up [z, seen]))
     token   = out of head[tokens] state
 
 It is recurrent as in "Recurrent Drafter" (Zhang et al. 2024, arXiv 2403.09919) and works on features as in "EAGLE"
-(Li et al. 2024, arXiv 2401.15077), without attention or a K/V cache. It knows only the most frequent tokens, as in
-"FR-Spec" (Zhao et al. 2025, arXiv 2502.14856): of a small model's bytes the head is the largest part.
+(Li et al. 2024, arXiv 2401.15077). It has no K/V of its own: it looks at the target's, which are there already, as in
+"Glide with a CaPE" (Du et al. 2024, arXiv 2402.02082); a head may also do without. It knows only the most frequent
+tokens, as in "FR-Spec" (Zhao et al. 2025, arXiv 2502.14856): of a small model's bytes the head is the largest part.
 """
 
 from contextlib import suppress
@@ -34,7 +36,11 @@ _MATRICES = ("gate", "up", "down")
 
 @dataclass(frozen=True)
 class DraftHead:
-    """tokens: (V,) ids that it knows, ascending. gate, up: (inner, 2 * hidden). down: (hidden, inner).
+    """tokens: (V,) ids that it knows, ascending. gate, up: (inner, 2 * hidden + width). down: (hidden, inner).
+
+    query: (width, 2 * hidden), the model's query heads one behind the other; None: it does not look back, and the width
+    is 0. layer: whose K/V it sees, counted from 0. Queries are rotated to the place of the newest token, the model's
+    keys lie at theirs.
 
     norm: (hidden,) weight of the model's final norm; eps: of that norm. head: (V, hidden) the model's own rows of
     `tokens`, as packed as they are. whole_head: all of them.
@@ -48,9 +54,20 @@ class DraftHead:
     eps: float
     head: Tensor
     whole_head: Tensor
+    query: Tensor | None = None
+    layer: int = 0
 
     @classmethod
-    def of(cls, model: Model, tokens: IntArray, gate: Tensor, up: Tensor, down: Tensor) -> Self:
+    def of(
+        cls,
+        model: Model,
+        tokens: IntArray,
+        gate: Tensor,
+        up: Tensor,
+        down: Tensor,
+        query: Tensor | None = None,
+        layer: int = 0,
+    ) -> Self:
         """What was trained, with what it takes from the model."""
         config, head = model.config, model.head
         rows = tokens if head.order is None else head.order[tokens]
@@ -63,6 +80,8 @@ class DraftHead:
             eps=config.rms_eps,
             head=Tensor("head", head.format, (len(tokens), config.hidden), head.data[rows]),
             whole_head=head,
+            query=query,
+            layer=layer,
         )
 
     @property
@@ -72,6 +91,17 @@ class DraftHead:
     @property
     def inner(self) -> int:
         return self.down.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Of what it sees of the text so far."""
+        return 0 if self.query is None else self.query.shape[0]
+
+    @property
+    def trained(self) -> tuple[Tensor, ...]:
+        """The matrices that a step multiplies with, the model's rows included."""
+        own = (self.gate, self.up, self.down, self.head)
+        return own if self.query is None else (self.query, *own)
 
     def states(self, hidden: FloatArray) -> FloatArray:
         """What meets the model's head, (n, hidden), of hidden states before the final norm."""
@@ -104,7 +134,9 @@ def place_beside(model: Model) -> Path:
 
 
 def load_draft_head(path: Path, model: Model) -> DraftHead:
-    """The draft head of `model` in a file that holds `tokens`, `gate`, `up` and `down`. Raises ModelError."""
+    """The draft head of `model` in a file that holds `tokens`, `gate`, `up` and `down`; if it looks back at the text,
+    also `query` and `layer`. Raises ModelError.
+    """
     file = read_safetensors(path)
     missing = [name for name in ("tokens", *_MATRICES) if name not in file.shapes]
     if missing:
@@ -114,9 +146,19 @@ def load_draft_head(path: Path, model: Model) -> DraftHead:
     if not len(tokens) or tokens.min() < 0 or tokens.max() >= config.vocab_size:
         raise ModelError(path, f"knows tokens outside the vocabulary of {model.name}, which has {config.vocab_size}")
     gate, up, down = (file.read(name) for name in _MATRICES)
+    query, layer, width = None, 0, 0
+    expected: list[tuple[Tensor, tuple[int, ...]]] = []
+    if "query" in file.shapes:
+        if "layer" not in file.shapes:
+            raise ModelError(path, "is no draft head: it lacks the tensor layer, which says whose K/V it looks at")
+        query, layer = file.read("query"), int(file.read("layer").dequantize()[0])
+        width = config.heads * config.head_dim
+        expected.append((query, (width, 2 * config.hidden)))
+        if not 0 <= layer < config.layers:
+            raise ModelError(path, f"looks at layer {layer}; {model.name} has {config.layers}, counted from 0")
     inner = gate.shape[0]
-    expected = ((gate, (inner, 2 * config.hidden)), (up, gate.shape), (down, (config.hidden, inner)))
+    expected += [(gate, (inner, 2 * config.hidden + width)), (up, gate.shape), (down, (config.hidden, inner))]
     for tensor, shape in expected:
         if tensor.shape != shape:
             raise ModelError(path, f"is made for another model: {tensor.name} is {tensor.shape}, expected {shape}")
-    return DraftHead.of(model, tokens, gate, up, down)
+    return DraftHead.of(model, tokens, gate, up, down, query, layer)

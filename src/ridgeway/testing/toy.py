@@ -53,17 +53,21 @@ def toy_model(config: ModelConfig | None = None, seed: int = 0, sharpness: float
     return Model(name=f"toy-{config.architecture}", config=config, tensors=tensors)
 
 
-def toy_draft_head(model: Model, inner: int = 64, seed: int = 0) -> DraftHead:
-    """A draft head of random weights, which guesses badly; it knows every second token."""
+def toy_draft_head(model: Model, inner: int = 64, seed: int = 0, layer: int | None = None) -> DraftHead:
+    """A draft head of random weights, which guesses badly; it knows every second token. layer: whose K/V it sees."""
     generator = np.random.default_rng(seed)
-    hidden, tokens = model.config.hidden, np.arange(0, model.config.vocab_size, 2)
+    config = model.config
+    hidden, tokens = config.hidden, np.arange(0, config.vocab_size, 2)
+    width = 0 if layer is None else config.heads * config.head_dim
 
     def matrix(name: str, outputs: int, inputs: int) -> Tensor:
         values = generator.standard_normal((outputs, inputs)) / np.sqrt(inputs)
         return Tensor.of(name, values.astype(np.float32))
 
-    parts = (matrix("gate", inner, 2 * hidden), matrix("up", inner, 2 * hidden), matrix("down", hidden, inner))
-    return DraftHead.of(model, tokens, *parts)
+    inputs = 2 * hidden + width
+    parts = (matrix("gate", inner, inputs), matrix("up", inner, inputs), matrix("down", hidden, inner))
+    query = None if layer is None else matrix("query", width, 2 * hidden)
+    return DraftHead.of(model, tokens, *parts, query, layer or 0)
 
 
 def toy_llm(model: Model | str | None = None, **options: Any) -> LLM:

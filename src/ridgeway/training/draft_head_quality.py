@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ridgeway.core.arrays import DoubleArray, IntArray, ints
+from ridgeway.core.arrays import NO_INTS, DoubleArray, IntArray, ints
 from ridgeway.core.drafting import Unroller, Unrolling
 from ridgeway.training.distill_texts import Text
 from ridgeway.training.draft_head import places_of
@@ -63,6 +63,7 @@ def quality(
             temperature=np.full(len(rows), temperature),
             seed=np.array([texts[text].seed for text in owner], dtype=np.uint64),
             sample=np.zeros(len(rows), dtype=np.int64),
+            seen=tuple(NO_INTS for _ in rows),
             depth=depth,
         )
         hits = unroller.unroll(asked).tokens[:, :, 0] == tokens[rows[:, None] + 1 + np.arange(depth)]

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from ridgeway.core.arrays import AnyArray, IntArray
+from ridgeway.core.arrays import AnyArray, FloatArray, IntArray
 from ridgeway.kernels.cpu.layout import L
 from ridgeway.kernels.cpu.residence import untouched
 from ridgeway.models.config import ModelConfig
@@ -21,10 +21,15 @@ class PagedCache:
         self._arrays: dict[str, AnyArray] = {}
 
     @property
+    def layer_bytes(self) -> int:
+        """Bytes of the K/V of one token in a layer."""
+        scales = 4 if self._quantized else 0
+        return 2 * self._heads[1] * (self._width * self.itemsize + scales)
+
+    @property
     def slot_bytes(self) -> int:
         """Bytes of the K/V of one token, all layers."""
-        scales = 4 if self._quantized else 0
-        return 2 * self._heads[0] * self._heads[1] * (self._width * self.itemsize + scales)
+        return self._heads[0] * self.layer_bytes
 
     def allocate(self, slots: int) -> None:
         shape = (*self._heads, slots)
@@ -39,6 +44,19 @@ class PagedCache:
             place = getattr(L, name)
             for layer, table in enumerate(layers):
                 table[place] = array[layer].ctypes.data
+
+    def read(self, layer: int, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Keys and values of a layer in some slots, each (n, kv_heads, width) float32."""
+        found = []
+        for name in ("keys", "values"):
+            stored = self._arrays[name][layer][:, slots]  # (kv_heads, n, width)
+            if self._quantized:
+                scales = self._arrays[f"{name[:-1]}_scales"][layer][:, slots]
+                whole = stored.astype(np.float32) * scales[:, :, None]
+            else:
+                whole = stored.view(np.float16).astype(np.float32)
+            found.append(np.ascontiguousarray(whole.transpose(1, 0, 2)))
+        return found[0], found[1]
 
     def move(self, source: IntArray, target: IntArray) -> None:
         for array in self._arrays.values():

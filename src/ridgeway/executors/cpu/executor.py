@@ -20,6 +20,7 @@ from ridgeway.executors.cpu.cache import PagedCache
 from ridgeway.executors.cpu.embedding import Embedding
 from ridgeway.executors.cpu.plan import Plan, plan_batch, rows_per_block
 from ridgeway.executors.cpu.selecting import Selector
+from ridgeway.executors.cpu.sight import Sight
 from ridgeway.executors.cpu.unroller import CpuUnroller
 from ridgeway.executors.cpu.weights import HeldWeights
 from ridgeway.executors.hidden import with_hidden
@@ -117,6 +118,11 @@ class CpuExecutor:
     def move(self, source: IntArray, target: IntArray) -> None:
         self._cache.move(source, target)
 
+    def kv(self, layer: int, slots: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Keys, rotated to their positions, and values of `layer` in some slots: each (n, kv_heads, head_dim)."""
+        keys, values = self._cache.read(layer, slots)
+        return keys[..., : self.config.head_dim], values[..., : self.config.head_dim]
+
     def forward(self, batch: Batch) -> Forward:
         plan = plan_batch(batch, self._block_rows, self._windows)
         self._prepare(batch, plan)
@@ -127,8 +133,9 @@ class CpuExecutor:
 
     def unroller(self, head: DraftHead) -> CpuUnroller:
         """A draft head of the model, in kernels of the same team."""
-        unroller = CpuUnroller(head, self._compiler, self.isa, self._team)
-        tidy([head.gate.data, head.up.data, head.down.data])
+        sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache.layer_bytes, self._reach)
+        unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight)
+        tidy([part.data for part in head.trained if part is not head.head])
         return unroller
 
     def measure_arithmetic(self) -> float:

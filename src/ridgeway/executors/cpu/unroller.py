@@ -4,6 +4,7 @@ import numpy as np
 
 from ridgeway.core.arrays import AnyArray, FloatArray, IntArray
 from ridgeway.core.drafting import GUESSES, Guessed, Unrolling
+from ridgeway.executors.cpu.sight import Sight
 from ridgeway.executors.cpu.weights import matrix_table
 from ridgeway.executors.draft_heads import operations_of
 from ridgeway.kernels.cpu.compilation import Compiler
@@ -27,15 +28,18 @@ class CpuUnroller:
     See `core.drafting.Unroller` for the contract.
     """
 
-    def __init__(self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team) -> None:
+    def __init__(self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team, sight: Sight) -> None:
         self._head, self._team = head, team
+        self._sight = None if head.query is None else sight
+        self.seen_bytes = 0 if head.query is None else sight.token_bytes
         self._compiler = compiler  # owns the products' machine code
         self._kernel = unroll_kernel(compiler)
         self._table: IntArray = np.zeros(UNROLL_LONGS, dtype=np.int64)
         self._kept: list[AnyArray] = []
         self.held_bytes, room = 0, Room()
         self.operations = operations_of(head)
-        for place, tensor in ((UF.gate, head.gate), (UF.up, head.up), (UF.down, head.down), (UF.head, head.head)):
+        places = (UF.query, UF.gate, UF.up, UF.down, UF.head)
+        for place, tensor in zip(places[-len(head.trained) :], head.trained, strict=True):
             matrix = tile_matrix(_in_four_bits(tensor), room)
             forget(tensor.data)
             table = matrix_table(matrix, compiler, isa)
@@ -46,16 +50,17 @@ class CpuUnroller:
         table[UF.threads], table[UF.hidden] = team.threads, head.hidden
         table[UF.vocabulary], table[UF.ids] = len(head.tokens), head.tokens.ctypes.data
         tiles = -(-len(head.tokens) // OUTPUTS)
+        width = 2 * head.hidden + head.width
         strides = {
-            "z": 2 * head.hidden,
-            "product": max(2 * head.inner, head.hidden),
+            "z": width,
+            "product": max(2 * head.inner, head.hidden, head.width),
             "gated": head.inner,
             "logits": tiles * OUTPUTS,
         }
         for name, floats in strides.items():
             self._buffer(name, 4 * floats)
             table[getattr(UF, f"{name}_stride")] = floats
-        for name, floats in (("z_packed", 2 * head.hidden), ("gated_packed", head.inner)):
+        for name, floats in (("z_packed", width), ("gated_packed", head.inner)):
             size = -(-floats // GROUP * GROUP_BYTES // 64) * 64
             self._buffer(name, size)
             table[getattr(UF, f"{name}_bytes")] = size
@@ -74,7 +79,7 @@ class CpuUnroller:
         count, depth, table = len(asked.tokens), asked.depth, self._table
         z = self._z[:count]
         z[:, : self._head.hidden] = self._head.states(asked.hidden)
-        z[:, self._head.hidden :] = self._head.whole_head.take(asked.tokens)
+        z[:, self._head.hidden : 2 * self._head.hidden] = self._head.whole_head.take(asked.tokens)
         rows = np.empty((count, UNROLL_ROW_LONGS), dtype=np.int64)
         rows[:, UR.seed], rows[:, UR.sample] = asked.seed.view(np.int64), asked.sample
         rows[:, UR.position] = asked.positions
@@ -87,6 +92,12 @@ class CpuUnroller:
         table[UF.row_table], table[UF.numbers] = rows.ctypes.data, numbers.ctypes.data
         table[UF.tokens], table[UF.chances] = tokens.ctypes.data, chances.ctypes.data
         table[UF.survival] = survival.ctypes.data
+        if self._sight is not None:
+            before = 2 * self._head.hidden
+            mixed = int(table[UF.z]) + before * 4, int(table[UF.z_stride])
+            packed = int(table[UF.z_packed]) + before // GROUP * GROUP_BYTES, int(table[UF.z_packed_bytes])
+            self._sight.prepare(asked, _MOST_ROWS, mixed, packed)
+            table[UF.step], table[UF.layer] = self._sight.step.ctypes.data, self._sight.layer.ctypes.data
         control, place = self._team.address, table.ctypes.data
         self._team.run(lambda member, number: self._kernel(control, place, member, number))
         steps = int((chances[:, :, 0] > 0).any(axis=0).sum())

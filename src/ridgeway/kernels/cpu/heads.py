@@ -56,13 +56,15 @@ def _take(product, bias, width, padded, out):
 
 
 @njit(error_model="numpy")
-def _head(product, bias, norm, step, cosine, sine, scale, out):
+def _head(product, bias, norm, step, position, scale, out):
     """One head of a query or key: bias, norm, rotary position; out (kv_width,) is padded with zeros."""
     width, padded = step[S.head_dim], step[S.kv_width]
     _take(product, bias, width, padded, out)
     if norm != 0:
         rms_norm(out, floats(norm), out, width, padded, floats(step[S.eps])[0])
-    rotate(out, cosine, sine, width // 2, scale, out)
+    half = width // 2
+    cosine, sine = floats(step[S.cosines] + position * half * 4), floats(step[S.sines] + position * half * 4)
+    rotate(out, cosine, sine, half, scale, out)
 
 
 @njit(error_model="numpy")
@@ -87,29 +89,31 @@ def _keep(values, storage, scales, slot, width):
 
 
 @njit(error_model="numpy")
+def prepare_query(step, product, bias, norm, position, out):
+    """A query head as attention takes it: bias and norm (addresses; 0: none), rotary position, scale."""
+    _head(product, bias, norm, step, position, ONE / np.sqrt(np.float32(step[S.head_dim])), out)
+
+
+@njit(error_model="numpy")
 def prepare_head(step, layer, row, head, scratch):
     """One K/V head of `row` into the cache, and the queries that belong to it into their buffer."""
     width, padded = step[S.head_dim], step[S.kv_width]
     heads, kv_heads, slots = step[S.heads], step[S.kv_heads], step[S.kv_slots]
     about = longs(step[S.row_table] + row * ROW_LONGS * 8)
-    half = width // 2
-    cosine = floats(step[S.cosines] + about[R.position] * half * 4)
-    sine = floats(step[S.sines] + about[R.position] * half * 4)
     queries = floats(step[S.product] + row * step[S.product_stride] * 4)
     keys = at(queries, layer[L.q + M.tile_count] * OUTPUTS)
     values = at(keys, layer[L.k + M.tile_count] * OUTPUTS)
-    scale = ONE / np.sqrt(np.float32(width))
     out = floats(step[S.query] + row * heads * padded * 4)
     group = heads // kv_heads
     for own in range(head * group, (head + 1) * group):
         bias = layer[L.q_bias] + own * width * 4 if layer[L.q_bias] else 0
         norm = layer[L.q_norm]
-        _head(at(queries, own * width), bias, norm, step, cosine, sine, scale, at(out, own * padded))
+        prepare_query(step, at(queries, own * width), bias, norm, about[R.position], at(out, own * padded))
     temporary = floats(scratch)
     element = 2 if layer[L.key_scales] == 0 else 1
     place = head * slots * padded * element
     bias = layer[L.k_bias] + head * width * 4 if layer[L.k_bias] else 0
-    _head(at(keys, head * width), bias, layer[L.k_norm], step, cosine, sine, ONE, temporary)
+    _head(at(keys, head * width), bias, layer[L.k_norm], step, about[R.position], ONE, temporary)
     scales = layer[L.key_scales] + head * slots * 4 if layer[L.key_scales] else 0
     _keep(temporary, layer[L.keys] + place, scales, about[R.slot], padded)
     bias = layer[L.v_bias] + head * width * 4 if layer[L.v_bias] else 0

@@ -220,12 +220,15 @@ class UnrollFields(NamedTuple):
     depth: int
     hidden: int
     vocabulary: int  # tokens that the head knows
-    gate: int  # address of a matrix table, as are up, down and head
+    query: int  # address of a matrix table, as are gate, up, down and head; 0: the head does not look back
+    gate: int
     up: int
     down: int
     head: int
     ids: int  # (vocabulary,) the token of each output of the head
-    z: int  # (rows, z_stride): state, the head's row of the newest token
+    step: int  # a stream's tables, for what the head sees of the text so far
+    layer: int
+    z: int  # (rows, z_stride): state, the head's row of the newest token, what it sees
     z_stride: int
     z_packed: int
     z_packed_bytes: int

@@ -3,7 +3,8 @@
 For each row (a sequence) a state goes on from token to token (see `models.draft_head`):
 
     z = state, the head's row of the newest token
-    state = state + down (silu(gate z) * (up z))
+    seen = attention of (query z) to the K/V of the text so far
+    state = state + down (silu(gate [z, seen]) * (up [z, seen]))
     logits = the head's rows of the frequent tokens, times state
 
 The token that a row drafts is the likeliest one, or, at a temperature, the one with the highest total of scaled logit
@@ -16,7 +17,9 @@ from numba import njit
 
 from ridgeway.core.drafting import GUESSES
 from ridgeway.kernels.cpu.activation import add, gate, quantize
+from ridgeway.kernels.cpu.heads import attend, prepare_query
 from ridgeway.kernels.cpu.lanes import (
+    at,
     broadcast,
     doubles,
     first_lanes,
@@ -28,7 +31,20 @@ from ridgeway.kernels.cpu.lanes import (
     signed_bytes,
     store,
 )
-from ridgeway.kernels.cpu.layout import HEAD_UNIT, LANES, UF, UNIT_FLOATS, UNROLL_ROW_LONGS, UR, M, U
+from ridgeway.kernels.cpu.layout import (
+    BLOCK_LONGS,
+    HEAD_UNIT,
+    LANES,
+    ROW_LONGS,
+    UF,
+    UNIT_FLOATS,
+    UNROLL_ROW_LONGS,
+    UR,
+    M,
+    R,
+    S,
+    U,
+)
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.sampling import token_noise
 from ridgeway.kernels.cpu.stream import multiply
@@ -50,6 +66,45 @@ def _pack_rows(control, phase, table):
             z = floats(table[UF.z] + row * table[UF.z_stride] * 4)
             quantize(z, groups, table[UF.z_packed] + row * table[UF.z_packed_bytes])
         finish(control, phase, rows, count)
+
+
+@njit(error_model="numpy")
+def _ask(control, phase, table):
+    """The queries of all heads."""
+    matrix = longs(table[UF.query])
+    total = matrix[M.tile_count]
+    while True:
+        first, count = claim(control, phase, total, 2, table[UF.threads])
+        if first < 0:
+            return phase + 1
+        out, stride = table[UF.product] + first * OUTPUTS * 4, table[UF.product_stride]
+        packed = table[UF.z_packed]
+        multiply(matrix, first, first + count, table[UF.rows], 0, 0, packed, table[UF.z_packed_bytes], out, stride)
+        finish(control, phase, total, count)
+
+
+@njit(error_model="numpy")
+def _look(control, phase, table, number, member):
+    """What the heads see, quantized. A task is a row and a K/V head."""
+    step, layer = longs(table[UF.step]), longs(table[UF.layer])
+    heads, kv_heads = step[S.heads], step[S.kv_heads]
+    width, padded, group = step[S.head_dim], step[S.kv_width], heads // kv_heads
+    scratch = step[S.scratch] + member * step[S.scratch_bytes]
+    total = table[UF.rows] * kv_heads
+    while True:
+        first, count = claim(control, phase, total, 1, table[UF.threads])
+        if first < 0:
+            return phase + 1
+        for task in range(first, first + count):
+            row, head = task // kv_heads, task % kv_heads
+            position = longs(step[S.row_table] + row * ROW_LONGS * 8)[R.position] + number
+            asked = floats(table[UF.product] + row * table[UF.product_stride] * 4)
+            out = floats(step[S.query] + row * heads * padded * 4)
+            for own in range(head * group, (head + 1) * group):
+                prepare_query(step, at(asked, own * width), 0, 0, position, at(out, own * padded))
+            block = longs(step[S.block_table] + row * BLOCK_LONGS * 8)
+            attend(step, layer, block, head, 0, step[S.segments], scratch, False)
+        finish(control, phase, total, count)
 
 
 @njit(error_model="numpy")
@@ -261,6 +316,9 @@ def unroll(control_address: int, table_address: int, member: int, number: int) -
             if going == 0:
                 break
         phase = _pack_rows(control, phase, table)
+        if table[UF.query] != 0:
+            phase = _ask(control, phase, table)
+            phase = _look(control, phase, table, step, member)
         phase = _gate_and_up(control, phase, table)
         phase = _down(control, phase, table)
         phase = _head(control, phase, table)
