@@ -1,5 +1,7 @@
 """Draft heads: the compiled one against its plain twin, and both against the formulas of `models.draft_head`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -21,17 +23,31 @@ ROWS, DEPTH = 7, 4
 HERE = [name for name, isa in INSTRUCTION_SETS.items() if processor_features().issuperset(isa.needs)]
 
 
+TEXT = 600  # tokens whose K/V there are: more than a segment of attention
+
+
 @pytest.fixture(scope="module")
 def model():
-    return toy_model(toy_config(hidden=64, vocab_size=1100))
+    return toy_model(toy_config(hidden=64, head_dim=16, vocab_size=1100, max_positions=1024))
 
 
-@pytest.fixture(scope="module")
-def head(model):
+@pytest.fixture(scope="module", params=[None, 1], ids=["blind", "sees"])
+def head(request, model):
     """In four bits, so that both twins multiply the same weights."""
-    whole = toy_draft_head(model, inner=96)
-    parts = {name: quantized(getattr(whole, name), "Q4_0") for name in ("gate", "up", "down", "head", "whole_head")}
-    return DraftHead(tokens=whole.tokens, norm=whole.norm, eps=whole.eps, **parts)
+    whole = toy_draft_head(model, inner=96, layer=request.param)
+    names = ["gate", "up", "down", "head", "whole_head"] + (["query"] if whole.query is not None else [])
+    parts = {name: quantized(getattr(whole, name), "Q4_0") for name in names}
+    return DraftHead(tokens=whole.tokens, norm=whole.norm, eps=whole.eps, layer=whole.layer, **parts)
+
+
+def cpu(model, threads=2, **options):
+    """A CPU executor that has seen a text."""
+    executor = CpuExecutor(model, threads, **options)
+    executor.allocate(TEXT)
+    text = np.random.default_rng(8).integers(0, model.config.vocab_size, TEXT)
+    query = Query(text, np.arange(TEXT), read=Readout.of([TEXT - 1], [TEXT], sampled=False))
+    executor.forward(Batch((Entry(query, 0, np.arange(TEXT)),), plain_selection(1)))
+    return executor
 
 
 def asked(model, temperature=0.0, rows=ROWS, depth=DEPTH, least=0.0):
@@ -43,6 +59,7 @@ def asked(model, temperature=0.0, rows=ROWS, depth=DEPTH, least=0.0):
         temperature=np.full(rows, temperature),
         seed=np.arange(rows, dtype=np.uint64) + 5,
         sample=np.zeros(rows, dtype=np.int64),
+        seen=tuple(generator.permutation(TEXT)[: 5 + 83 * (row % 8)] for row in range(rows)),
         depth=depth,
         least=least,
     )
@@ -50,18 +67,37 @@ def asked(model, temperature=0.0, rows=ROWS, depth=DEPTH, least=0.0):
 
 def part(unrolling, rows):
     arrays = {name: value[rows] for name, value in vars(unrolling).items() if isinstance(value, np.ndarray)}
-    return Unrolling(**arrays, depth=unrolling.depth, least=unrolling.least)
+    seen = tuple(unrolling.seen[row] for row in rows)
+    return Unrolling(**arrays, seen=seen, depth=unrolling.depth, least=unrolling.least)
+
+
+def seen_by_hand(executor, head, z, one, row):
+    """Head by head, each pair of numbers turned as a complex number."""
+    config = executor.config
+    keys, values = executor.kv(head.layer, one.seen[row])
+    half = config.head_dim // 2
+    turn = np.exp(1j * (one.positions[row] - 1) * config.rope_theta ** (-np.arange(half) / half))
+    mixed = []
+    for number, query in enumerate((head.query.dequantize() @ z).reshape(config.heads, config.head_dim)):
+        turned = (query[:half] + 1j * query[half:]) * turn
+        own = number // (config.heads // config.kv_heads)
+        scores = keys[:, own] @ np.concatenate([turned.real, turned.imag]) / np.sqrt(config.head_dim)
+        weights = np.exp(scores - scores.max())
+        mixed.append(weights @ values[:, own] / weights.sum())
+    return np.concatenate(mixed)
 
 
 def test_the_first_guess_is_what_the_formulas_say(model, head):
-    one = asked(model)
+    one, executor = asked(model), cpu(model)
     states = one.hidden / np.sqrt((one.hidden**2).mean(axis=1, keepdims=True) + head.eps) * head.norm
     z = np.concatenate([states, head.whole_head.dequantize()[one.tokens]], axis=1)
+    if head.query is not None:
+        z = np.concatenate([z, [seen_by_hand(executor, head, z[row], one, row) for row in range(ROWS)]], axis=1)
     gate, up, down = (getattr(head, name).dequantize() for name in ("gate", "up", "down"))
     inner = z @ gate.T
     states = states + (inner / (1 + np.exp(-inner)) * (z @ up.T)) @ down.T
     logits = states @ head.head.dequantize().T
-    found = ReferenceUnroller(head).unroll(one)
+    found = ReferenceUnroller(head, executor).unroll(one)
     assert found.tokens[:, 0, 0].tolist() == head.tokens[logits.argmax(axis=1)].tolist()
     share = np.exp(logits - logits.max(axis=1, keepdims=True))
     assert found.chances[:, 0, 0] == pytest.approx((share / share.sum(axis=1, keepdims=True)).max(axis=1), rel=1e-2)
@@ -71,8 +107,9 @@ def test_the_first_guess_is_what_the_formulas_say(model, head):
 @pytest.mark.parametrize("isa", HERE)
 def test_compiled_guesses_are_the_plain_twins(model, head, isa, temperature):
     """Activations have eight bits in the compiled one, so totals that are nearly equal may change places."""
-    compiled = CpuExecutor(model, 2, isa=isa).unroller(head).unroll(asked(model, temperature))
-    plain = ReferenceUnroller(head).unroll(asked(model, temperature))
+    executor = cpu(model, isa=isa)
+    compiled = executor.unroller(head).unroll(asked(model, temperature))
+    plain = ReferenceUnroller(head, executor).unroll(asked(model, temperature))
     same = compiled.tokens[:, 0, 0] == plain.tokens[:, 0, 0]
     assert same.sum() >= ROWS - 1
     assert compiled.chances[same, 0, 0] == pytest.approx(plain.chances[same, 0, 0], rel=0.1)
@@ -81,10 +118,10 @@ def test_compiled_guesses_are_the_plain_twins(model, head, isa, temperature):
 
 
 def test_rows_threads_and_instructions_change_no_bit(model, head):
-    expected = CpuExecutor(model, 1).unroller(head).unroll(asked(model, 0.8))
+    expected = cpu(model, 1).unroller(head).unroll(asked(model, 0.8))
     for isa in HERE:
         for threads in (1, 2):
-            unroller = CpuExecutor(model, threads, isa=isa).unroller(head)
+            unroller = cpu(model, threads, isa=isa).unroller(head)
             together = unroller.unroll(asked(model, 0.8))
             assert (together.tokens == expected.tokens).all(), (isa, threads)
             assert (together.chances == expected.chances).all(), (isa, threads)
@@ -96,7 +133,8 @@ def test_rows_threads_and_instructions_change_no_bit(model, head):
 
 @pytest.mark.parametrize("kind", ["compiled", "plain"])
 def test_a_temperature_draws_with_the_targets_noise(model, head, kind):
-    unroller = CpuExecutor(model, 2).unroller(head) if kind == "compiled" else ReferenceUnroller(head)
+    executor = cpu(model)
+    unroller = executor.unroller(head) if kind == "compiled" else ReferenceUnroller(head, executor)
     question = asked(model, 50.0)  # so hot that the noise alone decides
     found = unroller.unroll(question)
     for row in range(ROWS):
@@ -107,7 +145,8 @@ def test_a_temperature_draws_with_the_targets_noise(model, head, kind):
 
 @pytest.mark.parametrize("kind", ["compiled", "plain"])
 def test_guesses_end_where_they_are_too_unsure(model, head, kind):
-    unroller = CpuExecutor(model, 2).unroller(head) if kind == "compiled" else ReferenceUnroller(head)
+    executor = cpu(model)
+    unroller = executor.unroller(head) if kind == "compiled" else ReferenceUnroller(head, executor)
     whole = unroller.unroll(asked(model))
     least = float(np.median(whole.chances[:, 0, 0]))
     cut = unroller.unroll(asked(model, least=least))
@@ -133,26 +172,60 @@ def test_hidden_states_are_those_of_the_rows_that_are_read(model):
 
 
 def test_more_sequences_than_the_buffers_hold_are_unrolled_in_parts(model, head):
-    unroller = CpuExecutor(model, 2).unroller(head)
+    unroller = cpu(model).unroller(head)
     many = asked(model, 0.8, rows=150, depth=2)
     found = unroller.unroll(many)
     for row in (0, 63, 64, 149):
         assert (found.tokens[row] == unroller.unroll(part(many, [row])).tokens[0]).all()
 
 
+def test_keys_in_eight_bits_are_seen_as_well(model, head):
+    executor = cpu(model, kv="int8")
+    compiled, plain = (one.unroll(asked(model)) for one in (executor.unroller(head), ReferenceUnroller(head, executor)))
+    same = compiled.tokens[:, 0, 0] == plain.tokens[:, 0, 0]
+    assert same.sum() >= ROWS - 1
+    assert compiled.chances[same, 0, 0] == pytest.approx(plain.chances[same, 0, 0], rel=0.1)
+
+
+@pytest.mark.parametrize("kind", [CpuExecutor, ReferenceExecutor])
+def test_what_is_seen_matters_and_moves_with_the_pool(model, kind):
+    executor = cpu(model) if kind is CpuExecutor else kind(model)
+    if kind is ReferenceExecutor:
+        executor.allocate(TEXT)
+        executor._keys[:] = np.random.default_rng(2).standard_normal(executor._keys.shape)
+        executor._values[:] = np.random.default_rng(3).standard_normal(executor._values.shape)
+    head = toy_draft_head(model, inner=96, layer=1)
+    unroller, question = make_unroller(executor, head), asked(model)
+    first = unroller.unroll(question)
+    other = unroller.unroll(replace(question, seen=question.seen[::-1]))
+    assert (first.chances != other.chances).any()
+    executor.allocate(TEXT)  # elsewhere in memory, and empty
+    assert (unroller.unroll(question).chances != first.chances).any()
+
+
 def test_small_heads_are_unrolled_by_the_plain_twin(model):
-    narrow = toy_model(toy_config(hidden=48))
-    assert isinstance(make_unroller(CpuExecutor(narrow, 1), toy_draft_head(narrow)), ReferenceUnroller)
+    for changes, layer in (({"hidden": 48}, None), ({"hidden": 64}, 0)):
+        narrow = toy_model(toy_config(**changes))
+        assert isinstance(make_unroller(CpuExecutor(narrow, 1), toy_draft_head(narrow, layer=layer)), ReferenceUnroller)
 
 
-def test_a_head_lies_with_its_model(tmp_path, model):
-    trained = toy_draft_head(model)
-    tensors = {name: getattr(trained, name).dequantize() for name in ("gate", "up", "down")}
-    save_file({"tokens": trained.tokens.astype(np.float32)} | tensors, tmp_path / "draft-head.safetensors")
+def tensors_of(head):
+    names = ("gate", "up", "down") if head.query is None else ("gate", "up", "down", "query")
+    own = {"tokens": head.tokens.astype(np.float32), "layer": np.array([head.layer], np.float32)}
+    return own | {name: getattr(head, name).dequantize() for name in names}
+
+
+@pytest.mark.parametrize("layer", [None, 1])
+def test_a_head_lies_with_its_model(tmp_path, model, layer):
+    trained = toy_draft_head(model, layer=layer)
+    tensors = tensors_of(trained)
+    save_file(tensors, tmp_path / "draft-head.safetensors")
     at_home = type(model)(model.name, model.config, model.tensors, source=str(tmp_path))
     found = draft_head_of(at_home)
     assert (found.tokens == trained.tokens).all()
     assert (found.gate.dequantize() == tensors["gate"]).all()
+    assert found.layer == (layer or 0)
+    assert found.width == (0 if layer is None else 64)
     assert draft_head_of(model) is None
 
 
@@ -163,12 +236,14 @@ def test_a_head_lies_with_its_model(tmp_path, model):
         ({"gate": np.zeros((8, 6), np.float32)}, "made for another model"),
         ({"tokens": np.array([0, 1100], np.float32)}, "outside the vocabulary"),
         ({"tokens": np.zeros(0, np.float32)}, "outside the vocabulary"),
+        ({"query": np.zeros((64, 7), np.float32)}, "made for another model: query"),
+        ({"layer": None}, "lacks the tensor layer"),
+        ({"layer": np.array([2], np.float32)}, "looks at layer 2; .* has 2"),
+        ({"query": None}, "made for another model: gate"),
     ],
 )
 def test_a_head_that_does_not_fit_is_refused(tmp_path, model, change, said):
-    trained = toy_draft_head(model)
-    tensors = {name: getattr(trained, name).dequantize() for name in ("gate", "up", "down")}
-    tensors = {"tokens": trained.tokens.astype(np.float32)} | tensors | change
+    tensors = tensors_of(toy_draft_head(model, layer=1)) | change
     path = tmp_path / "draft-head.safetensors"
     save_file({name: value for name, value in tensors.items() if value is not None}, path)
     with pytest.raises(ModelError, match=said):

@@ -19,7 +19,7 @@ DRAWN = SamplingParams(temperature=0.8, seed=5, max_tokens=40)
 def llm_with_head(**options):
     model = toy_model(toy_config(layers=3), sharpness=2.5)
     llm = toy_llm(model, **options)
-    llm.add_draft_head(toy_draft_head(model))
+    llm.add_draft_head(toy_draft_head(model, layer=1))
     llm.engine.prices.observe_host = lambda seconds: None  # prices are the data sheet's, however busy this machine is
     llm.cost_model.observe = lambda cost, seconds: None
     return llm
@@ -28,7 +28,7 @@ def llm_with_head(**options):
 class Knowing:
     """An unroller that knows the answers, or the opposite of them. calls: sequences of each call."""
 
-    held_bytes, operations = 1000, 1000
+    held_bytes, seen_bytes, operations = 1000, 100, 1000
 
     def __init__(self, answers, right=True):
         self.answers, self.right, self.calls = answers, right, []

@@ -111,7 +111,7 @@ def test_on_the_cpu_executor_all_methods_keep_the_contract_with_many_and_with_fe
     model = toy_model(toy_config(layers=3, tied_head=False), sharpness=2.0)
     llm = toy_llm(model, executor="cpu", threads=1, slots=slots)
     llm.add_draft_model("first-layers", first_layers(model, 1))
-    llm.add_draft_head(toy_draft_head(model))
+    llm.add_draft_head(toy_draft_head(model, layer=1))
     monkeypatch.setenv("RIDGEWAY_HOME", str(tmp_path))  # for what methods save of a model; kernels are there already
     asked = [(prompt, one) for prompt in ([4, 9, 1], [1, 2, 3, 4, 5] * 4) for one in PARAMS]
     prompts, params = [prompt for prompt, _ in asked], [one for _, one in asked]

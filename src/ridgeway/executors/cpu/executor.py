@@ -166,7 +166,8 @@ class CpuExecutor:
     def _prepare(self, batch: Batch, plan: Plan) -> None:
         buffers, step = self._buffers, self._buffers.step
         rows, reads = batch.rows, batch.reads
-        splits = plan.segments > 1 and len(plan.blocks) * self.config.kv_heads < 4 * self.threads
+        tasks = len(plan.blocks) * self.config.kv_heads
+        splits = plan.segments > 1 and tasks < 4 * self.threads
         buffers.fit(rows, reads, rows * self.config.heads * plan.segments if splits else 0)
         self._embedding.write(joined([entry.query.tokens for entry in batch.entries]), buffers.x)
         self._reach(int(plan.rows[:, R.position].max()))
@@ -178,6 +179,7 @@ class CpuExecutor:
         step[S.first_phase] = self._team.phase
         step[S.rows], step[S.reads] = rows, reads
         step[S.blocks], step[S.segments], step[S.splits] = len(plan.blocks), plan.segments, splits
+        step[S.pieces] = 1 if splits else max(1, min(-(-2 * self.threads // tasks), rows // len(plan.blocks)))
         step[S.alone] = not splits and rows == len(batch.entries)
         step[S.measures] = any(measures_needed(entry.query.read) for entry in batch.entries)
         if batch.sublayers is not None or not self._runs_whole:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ridgeway.core.arrays import AnyArray, IntArray
+from ridgeway.core.arrays import IntArray
 from ridgeway.core.drafting import Unrolling
-from ridgeway.kernels.cpu.layout import BLOCK_LONGS, ROW_LONGS, SEGMENT, B, L, R, S
+from ridgeway.kernels.cpu.layout import BLOCK_LONGS, ROW_LONGS, SEGMENT, B, L, S
 from ridgeway.kernels.cpu.residence import aligned
 
 _FLOAT = 4
@@ -25,33 +25,36 @@ class Sight:
         self.token_bytes = token_bytes
         self._reach = reach
         self.step, self.layer = step.copy(), layer.copy()
-        self._kept: list[AnyArray] = []
-        self._query: AnyArray | None = None
 
-    def prepare(self, asked: Unrolling, most_rows: int, mixed: tuple[int, int], packed: tuple[int, int]) -> None:
-        """Fills in the tables for `asked`, of at most `most_rows` sequences.
+    def begin(self, most_rows: int, mixed: tuple[int, int], packed: tuple[int, int]) -> None:
+        """Makes room for `most_rows` sequences.
 
         mixed: where the first row's result goes, and how many floats further that of the next. packed: likewise of what
         is quantized of it, in bytes.
         """
+        step = self._streams_step
+        self._query = aligned(most_rows, int(step[S.heads] * step[S.kv_width]) * _FLOAT)
+        self._rows = np.zeros((most_rows, ROW_LONGS), dtype=np.int64)
+        self._blocks = np.zeros((most_rows, BLOCK_LONGS), dtype=np.int64)
+        self._blocks[:, B.first_row], self._blocks[:, B.rows] = np.arange(most_rows), 1
+        places = (S.query, S.row_table, S.block_table, S.mixed, S.mixed_stride, S.packed, S.packed_bytes)
+        arrays = [array.ctypes.data for array in (self._query, self._rows, self._blocks)]
+        self._own = list(places), [*arrays, *mixed, *packed]
+
+    def prepare(self, asked: Unrolling) -> None:
+        """Fills in the tables for `asked`."""
+        step, layer, count = self.step, self.layer, len(asked.seen)
         self._reach(int(asked.positions.max()) + asked.depth)
-        step, layer = self.step, self.layer
         step[:], layer[:] = self._streams_step, self._streams_layer
         layer[L.window] = 0  # it sees all of the text
-        if self._query is None:
-            self._query = aligned(most_rows, int(step[S.heads] * step[S.kv_width]) * _FLOAT)
-        counts = np.array([len(slots) for slots in asked.seen], dtype=np.int64)
-        rows = np.zeros((len(counts), ROW_LONGS), dtype=np.int64)
-        rows[:, R.position], rows[:, R.seen] = asked.positions - 1, counts
-        blocks = np.zeros((len(counts), BLOCK_LONGS), dtype=np.int64)
-        blocks[:, B.first_row], blocks[:, B.rows] = np.arange(len(counts)), 1
-        blocks[:, B.shared_start] = np.cumsum(counts) - counts
-        blocks[:, B.shared_count] = blocks[:, B.longest] = counts
-        slots = np.concatenate(asked.seen)
-        self._kept = [rows, blocks, slots]
-        step[S.row_table], step[S.block_table], step[S.key_slots] = (array.ctypes.data for array in self._kept)
-        step[S.rows] = step[S.blocks] = len(counts)
-        step[S.segments], step[S.splits] = -(-int(counts.max()) // SEGMENT), 0
-        step[S.query] = self._query.ctypes.data
-        step[S.mixed], step[S.mixed_stride] = mixed
-        step[S.packed], step[S.packed_bytes] = packed
+        places, values = self._own
+        step[places] = values
+        self._slots = asked.seen[0] if count == 1 else np.concatenate(asked.seen)
+        counts = [len(slots) for slots in asked.seen]
+        first = 0
+        for row, (seen, position) in enumerate(zip(counts, asked.positions.tolist(), strict=True)):
+            self._rows[row] = (position - 1, 0, seen, 0)
+            self._blocks[row, B.shared_start :] = (first, seen, seen)
+            first += seen
+        step[S.key_slots] = self._slots.ctypes.data
+        step[S.segments] = -(-max(counts) // SEGMENT)

@@ -42,7 +42,7 @@ class CpuUnroller:
         for place, tensor in zip(places[-len(head.trained) :], head.trained, strict=True):
             matrix = tile_matrix(_in_four_bits(tensor), room)
             forget(tensor.data)
-            table = matrix_table(matrix, compiler, isa)
+            table = matrix_table(matrix, compiler, isa, again=True)
             self._kept += [matrix.data, table]
             self._table[place] = table.ctypes.data
             self.held_bytes += matrix.data.nbytes
@@ -65,6 +65,12 @@ class CpuUnroller:
             self._buffer(name, size)
             table[getattr(UF, f"{name}_bytes")] = size
         self._buffer("units", -(-tiles // HEAD_UNIT) * UNIT_FLOATS * 4)
+        if self._sight is not None:
+            before = 2 * head.hidden
+            mixed = int(table[UF.z]) + before * 4, width
+            packed = int(table[UF.z_packed]) + before // GROUP * GROUP_BYTES, int(table[UF.z_packed_bytes])
+            self._sight.begin(_MOST_ROWS, mixed, packed)
+            table[UF.step], table[UF.layer] = sight.step.ctypes.data, sight.layer.ctypes.data
 
     def unroll(self, asked: Unrolling) -> Guessed:
         parts = [
@@ -93,11 +99,7 @@ class CpuUnroller:
         table[UF.tokens], table[UF.chances] = tokens.ctypes.data, chances.ctypes.data
         table[UF.survival] = survival.ctypes.data
         if self._sight is not None:
-            before = 2 * self._head.hidden
-            mixed = int(table[UF.z]) + before * 4, int(table[UF.z_stride])
-            packed = int(table[UF.z_packed]) + before // GROUP * GROUP_BYTES, int(table[UF.z_packed_bytes])
-            self._sight.prepare(asked, _MOST_ROWS, mixed, packed)
-            table[UF.step], table[UF.layer] = self._sight.step.ctypes.data, self._sight.layer.ctypes.data
+            self._sight.prepare(asked)
         control, place = self._team.address, table.ctypes.data
         self._team.run(lambda member, number: self._kernel(control, place, member, number))
         steps = int((chances[:, :, 0] > 0).any(axis=0).sum())

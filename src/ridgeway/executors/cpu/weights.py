@@ -96,10 +96,10 @@ class HeldWeights:
         return matrix_table(matrix, self._compiler, self._isa)
 
 
-def matrix_table(matrix: TiledMatrix, compiler: Compiler, isa: InstructionSet) -> IntArray:
-    """(MATRIX_LONGS,) what a compiled stream has to know of a matrix."""
+def matrix_table(matrix: TiledMatrix, compiler: Compiler, isa: InstructionSet, again: bool = False) -> IntArray:
+    """(MATRIX_LONGS,) what a compiled stream has to know of a matrix. again: see `matmul_kernel`."""
     table: IntArray = np.zeros(MATRIX_LONGS, dtype=np.int64)
-    table[M.kernel] = matmul_kernel(compiler, isa, matrix.tile).address
+    table[M.kernel] = matmul_kernel(compiler, isa, matrix.tile, again).address
     table[M.tiles] = matrix.data.ctypes.data
     table[M.tile_count], table[M.tile_bytes] = matrix.data.shape
     table[M.blocks] = matrix.blocks

@@ -31,10 +31,14 @@ Vectors = list[Any]  # one LLVM value per part of the 16 lanes
 
 
 class Emitter:
-    """Emits LLVM instructions for one tile format, instruction set and number of rows."""
+    """Emits LLVM instructions for one tile format, instruction set and number of rows.
 
-    def __init__(self, builder: Any, isa: InstructionSet, tile: TileFormat, rows: int) -> None:
+    again: whether the weights are read again before long, so that they should stay in the caches.
+    """
+
+    def __init__(self, builder: Any, isa: InstructionSet, tile: TileFormat, rows: int, again: bool = False) -> None:
         self.builder, self.isa, self.tile, self.rows = builder, isa, tile, rows
+        self.again = again
         self.lanes = isa.lanes
         self.parts = range(LANES // isa.lanes)
         self.words = ir.VectorType(_INT, self.lanes)
@@ -64,7 +68,8 @@ class Emitter:
 
     def fetch_ahead(self, pointer: Any) -> None:
         """Asks for the weights that come some groups later; the processor's own guess stops at page borders."""
-        flags = [ir.Constant(_INT, flag) for flag in (0, 0, 1)]  # to read, keep in all caches, data
+        kept = 3 if self.again else 0  # in all caches, or in none but the nearest
+        flags = [ir.Constant(_INT, flag) for flag in (0, kept, 1)]  # to read; data
         for offset in range(0, self.tile.block_bytes, 64):
             call(self.builder, "llvm.prefetch.p0", ir.VoidType(), self.at(pointer, _AHEAD + offset), *flags)
 

@@ -123,15 +123,15 @@ def prepare_head(step, layer, row, head, scratch):
 
 
 @njit(error_model="numpy")
-def attend(step, layer, block, head, first_segment, last_segment, scratch, splits):
-    """Attention of a block's rows with one K/V head over some segments of their keys.
+def attend(step, layer, block, start_row, stop_row, head, first_segment, last_segment, scratch, splits):
+    """Attention of rows `start_row` to `stop_row` - 1 of a block with one K/V head over some segments of their keys.
 
     Scratch memory: a chunk of keys or values; for each row and query head 64 scores, the states of this segment and of
     all segments so far.
     """
     width, heads = step[S.kv_width], step[S.heads]
     group = heads // step[S.kv_heads]
-    rows, first_row = block[B.rows], block[B.first_row]
+    rows, first_row = stop_row - start_row, block[B.first_row] + start_row
     vectors = rows * group
     state = LANES + width
     chunk = floats(scratch)

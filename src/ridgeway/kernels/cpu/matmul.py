@@ -24,16 +24,20 @@ ARGUMENTS = (
 )
 
 
-def matmul_kernel(compiler: Compiler, isa: InstructionSet, tile: TileFormat) -> Kernel:
-    """The kernel that multiplies rows by tiles of the format `tile`; arguments as in `ARGUMENTS`."""
-    return compiler.kernel(f"matmul-{tile.name}-{isa.name}", lambda: _multiply(isa, tile), ARGUMENTS)
+def matmul_kernel(compiler: Compiler, isa: InstructionSet, tile: TileFormat, again: bool = False) -> Kernel:
+    """The kernel that multiplies rows by tiles of the format `tile`; arguments as in `ARGUMENTS`.
+
+    again: whether the tiles are met again before long, and should stay in the caches; those of a whole model are not.
+    """
+    name = f"matmul-{tile.name}-{isa.name}{'-again' if again else ''}"
+    return compiler.kernel(name, lambda: _multiply(isa, tile, again), ARGUMENTS)
 
 
-def _multiply(isa: InstructionSet, tile: TileFormat) -> Function:
+def _multiply(isa: InstructionSet, tile: TileFormat, again: bool) -> Function:
     from ridgeway.kernels.cpu.products import product_intrinsic  # with all of Numba
 
     rows_at_a_time = isa.row_blocks[0]
-    product = product_intrinsic(isa, tile)
+    product = product_intrinsic(isa, tile, again)
     step = 4 * OUTPUTS
 
     def multiply(

@@ -28,7 +28,7 @@ _LONG = ir.IntType(64)
 _FLOAT = ir.FloatType()
 
 
-def product_intrinsic(isa: InstructionSet, tile: TileFormat) -> Any:
+def product_intrinsic(isa: InstructionSet, tile: TileFormat, again: bool = False) -> Any:
     """What `emit_product` emits, to be called from Numba functions."""
 
     @intrinsic
@@ -36,14 +36,16 @@ def product_intrinsic(isa: InstructionSet, tile: TileFormat) -> Any:
         typingctx: Any, weights: Any, blocks: Any, x: Any, stride: Any, out: Any, out_stride: Any, rows: Any
     ) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            emit_product(builder, list(args), isa, tile)
+            emit_product(builder, list(args), isa, tile, again)
 
         return types.void(*[types.int64] * 7), codegen
 
     return product
 
 
-def emit_product(builder: Any, arguments: list[Any], isa: InstructionSet, tile: TileFormat) -> None:
+def emit_product(
+    builder: Any, arguments: list[Any], isa: InstructionSet, tile: TileFormat, again: bool = False
+) -> None:
     """Emits the product of a tile with rows; arguments: 64-bit integers, strides in bytes:
 
     the address of the weights of 16 outputs; how many blocks of inputs (for weights that stay floats: inputs); the
@@ -62,7 +64,7 @@ def emit_product(builder: Any, arguments: list[Any], isa: InstructionSet, tile: 
             moved = list(fixed)
             for place in (2, 4):
                 moved[place] = builder.add(fixed[place], builder.mul(done, fixed[place + 1]))
-            emit(Emitter(builder, isa, tile, size), moved)
+            emit(Emitter(builder, isa, tile, size, again), moved)
             builder.store(builder.sub(builder.load(left), ir.Constant(_LONG, size)), left)
 
 

@@ -218,9 +218,9 @@ def _store_heads(control, phase, step, layer, member):
 
 @njit(error_model="numpy")
 def _attend(control, phase, step, layer, member):
-    """A task is a block of rows and a K/V head; with long contexts and few of these, also a segment of keys."""
+    """A task is a block of rows and a K/V head; with few of these, a piece of its rows or a segment of long keys."""
     segments = step[S.segments]
-    parts = segments if step[S.splits] else 1
+    parts = segments if step[S.splits] else step[S.pieces]
     heads = step[S.kv_heads]
     total = step[S.blocks] * heads * parts
     scratch = step[S.scratch] + member * step[S.scratch_bytes]
@@ -235,9 +235,10 @@ def _attend(control, phase, step, layer, member):
             if step[S.alone]:
                 prepare_head(step, layer, block[B.first_row], head, scratch)
             if step[S.splits]:
-                attend(step, layer, block, head, part, part + 1, scratch, True)
+                attend(step, layer, block, 0, block[B.rows], head, part, part + 1, scratch, True)
             else:
-                attend(step, layer, block, head, 0, segments, scratch, False)
+                start, stop = part * block[B.rows] // parts, (part + 1) * block[B.rows] // parts
+                attend(step, layer, block, start, stop, head, 0, segments, scratch, False)
         finish(control, phase, total, count)
     if step[S.splits] == 0 and step[S.heads] // heads * step[S.head_dim] % GROUP == 0:
         return phase + 1  # the tasks have quantized what they returned
