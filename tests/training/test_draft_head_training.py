@@ -19,7 +19,15 @@ from ridgeway.models.loading import load_model
 from ridgeway.testing import toy_config, toy_draft_head, toy_llm, toy_model
 from ridgeway.training.byte_tokenizer import BEGIN_ID, END_ID, SPECIAL, byte_tokenizer
 from ridgeway.training.distill_texts import DistillTexts
-from ridgeway.training.draft_head import Fixed, Network, Unrolled, before_loop, frequent_tokens, unrolled_loss
+from ridgeway.training.draft_head import (
+    Fixed,
+    Network,
+    Unrolled,
+    before_loop,
+    frequent_tokens,
+    unrolled_loss,
+    weights_of,
+)
 from ridgeway.training.draft_head_quality import quality
 from ridgeway.training.draft_head_recipe import DraftHeadRecipe
 from ridgeway.training.draft_head_trainer import DraftHeadTrainer
@@ -33,6 +41,7 @@ DEFAULTS = {
     "draft_head": {"vocabulary": 40, "inner": 32},
     "training": {"steps": 8, "batch": 16, "learning_rate": 1e-2, "checkpoint_every": 3, "threads": 1},
 }
+SIGHTS = pytest.mark.parametrize("sight", [{}, {"layer": 1}], ids=["states", "kv"])
 
 
 def recipe_in(folder, seed=3, **changes):
@@ -76,9 +85,10 @@ def checkpoint(folder, chat=False, name="llama_tied"):
     return target
 
 
-def test_the_command_trains_and_what_it_leaves_is_used_beside_the_model(tmp_path):
+@SIGHTS
+def test_the_command_trains_and_what_it_leaves_is_used_beside_the_model(tmp_path, sight):
     source, out = checkpoint(tmp_path), tmp_path / "out"
-    recipe_in(tmp_path, model={"from": str(source)})
+    recipe_in(tmp_path, model={"from": str(source)}, draft_head=sight)
     command = ["train", str(tmp_path / "recipe.toml"), "--out", str(out)]
 
     first = CliRunner().invoke(app, [*command, "--steps", "2"])
@@ -98,17 +108,20 @@ def test_the_command_trains_and_what_it_leaves_is_used_beside_the_model(tmp_path
 
     copied = re.search(r"cp (\S+) (\S+)", second.output)
     shutil.copy(copied[1], copied[2])
-    assert draft_head_of(load_model(source)).tokens.shape == (40,)
+    head = draft_head_of(load_model(source))
+    assert head.tokens.shape == (40,)
+    assert (head.query is not None, head.layer) == (bool(sight), sight.get("layer", 0))
     llm = toy_llm(load_model(source))
     greedy = SamplingParams(temperature=0, max_tokens=24)
     plain, drafted = (llm.generate(["ab"], greedy, method=method)[0] for method in ("ar", "draft-head"))
     assert plain.outputs[0].token_ids == drafted.outputs[0].token_ids
 
 
-def test_a_trained_head_guesses_better_than_one_of_random_weights(tmp_path, model, llm):
+@SIGHTS
+def test_a_trained_head_guesses_better_than_one_of_random_weights(tmp_path, model, llm, sight):
     changes = {
         "data": {"answers": 160, "length": 24, "temperatures": [0.0]},
-        "draft_head": {"vocabulary": 61, "inner": 64},
+        "draft_head": {"vocabulary": 61, "inner": 64} | sight,
         "training": {"steps": 120, "batch": 256},
     }
     trainer = DraftHeadTrainer(recipe_in(tmp_path, **changes), tmp_path / "out", llm)
@@ -119,10 +132,9 @@ def test_a_trained_head_guesses_better_than_one_of_random_weights(tmp_path, mode
     trainer.save()
     [found] = trainer.qualities()
     material = trainer.material
-    rows = np.repeat(material.held_out, [len(text.answer) for text in material.texts])
     texts = [text for text, held in zip(material.texts, material.held_out, strict=True) if held]
-    random = ReferenceUnroller(toy_draft_head(model))
-    other = quality(random, texts, material.states[rows], material.tokens[rows], 3)
+    random = ReferenceUnroller(toy_draft_head(model, **sight), llm.executor)
+    other = quality(llm, random, texts, 3)
     assert other.tokens_per_stream < 1.5 < found.tokens_per_stream
     assert list(found.right) == sorted(found.right, reverse=True)
 
@@ -132,11 +144,13 @@ def test_a_trained_head_guesses_better_than_one_of_random_weights(tmp_path, mode
     assert sum(output.metrics.weight_streams for output in outputs) < 0.75 * 8 * 24
 
 
-def test_a_training_that_was_interrupted_anywhere_ends_in_the_same_bits(tmp_path, llm):
-    recipe = recipe_in(tmp_path)
+@SIGHTS
+def test_a_training_that_was_interrupted_anywhere_ends_in_the_same_bits(tmp_path, llm, sight):
+    recipe = recipe_in(tmp_path, draft_head=sight)
     whole = DraftHeadTrainer(recipe, tmp_path / "whole", llm)
     losses = trained(whole)
-    kept = ("answers.jsonl", "states.f16", "draft-head.safetensors")
+    computed = ["states.f16", *(["kv-1.f16"] if sight else [])]
+    kept = ["answers.jsonl", *computed, "draft-head.safetensors"]
     whole.save()
 
     out = tmp_path / "parts"
@@ -146,8 +160,9 @@ def test_a_training_that_was_interrupted_anywhere_ends_in_the_same_bits(tmp_path
     again = DraftHeadTrainer(recipe, out, llm)
     list(again.texts.write())
     list(again.states.compute())
-    states = (out / "states.f16").read_bytes()
-    (out / "states.f16").write_bytes(states[: len(states) // 2 + 1])
+    for name, share in zip(computed, (0.5, 0.7), strict=False):  # one is written before the other
+        content = (out / name).read_bytes()
+        (out / name).write_bytes(content[: int(share * len(content)) + 1])
     parts = trained(DraftHeadTrainer(recipe, out, llm), until=5)
     last = DraftHeadTrainer(recipe, out, llm)
     assert last.done == 5
@@ -184,29 +199,37 @@ def test_states_are_those_that_the_answers_were_drawn_from(tmp_path, llm):
     assert np.abs(np.square(material.states.astype(np.float32)).mean(axis=1) - 1).max() < 1e-2
 
 
-def test_the_saved_head_computes_what_was_trained(tmp_path, model, llm):
-    trainer = DraftHeadTrainer(recipe_in(tmp_path), tmp_path / "out", llm)
+@SIGHTS
+def test_the_saved_head_is_what_was_trained(tmp_path, model, llm, sight):
+    trainer = DraftHeadTrainer(recipe_in(tmp_path, draft_head=sight), tmp_path / "out", llm)
     trained(trainer)
     head = load_draft_head(trainer.save(), model)
-    fixed, network = trainer.material.fixed, trainer.network
+    fixed = trainer.material.fixed
+    weights = weights_of(trainer.network, fixed)
+    assert set(weights) == {"gate", "up", "down", *(["query"] if sight else [])}
+    for name, weight in weights.items():
+        assert getattr(head, name).dequantize() == pytest.approx(weight.numpy(), rel=1e-3, abs=1e-5)
     assert head.tokens.tolist() == fixed.tokens.tolist()
-    state, token = torch.randn(5, 32), torch.arange(5)
-    expected = network(state, fixed.rows[token] * fixed.scale).detach().numpy()
-    z = np.concatenate([state.numpy(), model.head.take(token.numpy())], axis=1)
-    gate, up, down = (part.dequantize() for part in (head.gate, head.up, head.down))
-    gated = z @ gate.T
-    found = state.numpy() + (gated / (1 + np.exp(-gated)) * (z @ up.T)) @ down.T
-    assert np.abs(found - expected).max() < 5e-3
+    assert (head.query is not None, head.layer) == (bool(sight), sight.get("layer", 0))
+
+
+def test_another_layer_needs_other_kv_but_no_other_texts(tmp_path, llm):
+    out = tmp_path / "out"
+    for layer in (1, 0):
+        trainer = DraftHeadTrainer(recipe_in(tmp_path, draft_head={"layer": layer}), out, llm)
+        trained(trainer)
+        (out / "state.safetensors").unlink()
+    assert (out / "kv-0.f16").stat().st_size == (out / "kv-1.f16").stat().st_size
+    assert (out / "kv-0.f16").read_bytes() != (out / "kv-1.f16").read_bytes()
 
 
 def test_the_loss_is_0_where_the_head_says_what_the_model_says(model):
     network = Network(32, 16, torch.Generator().manual_seed(0))
-    state = torch.randn(4, 1, 32).expand(4, 3, 32)  # a model that stands still, as a new head does
-    tokens = torch.zeros(4, 2, dtype=torch.int64)
+    still = torch.randn(1, 32).expand(6, 32)  # a model that stands still, as a new head does
+    tokens, places = torch.zeros(6, dtype=torch.int64), torch.arange(4)
     fixed = Fixed(model, np.arange(0, 61, 3))
-    assert unrolled_loss(network, fixed, Unrolled(state, tokens)).item() == pytest.approx(0, abs=1e-6)
-    moved = Unrolled(torch.randn(4, 3, 32), tokens)
-    assert unrolled_loss(network, fixed, moved).item() > 0.1
+    assert unrolled_loss(network, fixed, Unrolled(still, tokens, places, 2)).item() == pytest.approx(0, abs=1e-6)
+    assert unrolled_loss(network, fixed, Unrolled(torch.randn(6, 32), tokens, places, 2)).item() > 0.1
 
 
 def test_prompts_are_what_the_model_says_in_place_of_a_user(tmp_path):
@@ -273,6 +296,12 @@ def test_a_head_knows_the_most_frequent_tokens(llm, tmp_path):
         ({"draft_head": {"vocabulary": 321}}, "draft_head.vocabulary is 321; expected at most 320"),
         ({"draft_head": {"inner": 0}}, "draft_head.inner is 0"),
         ({"draft_head": {"depth": 16}}, "draft_head.depth is 16; expected less than data.length"),
+        (
+            {"draft_head": {"layer": 2}},
+            "draft_head.layer is 2; expected less than 2, the model's layers, counted from 0",
+        ),
+        ({"draft_head": {"layer": -1}}, "draft_head.layer is -1; expected an integer from 0"),
+        ({"draft_head": {"layer": "last"}}, "draft_head.layer is 'last'; expected an integer"),
         ({"draft_head": {"precision": "int4"}}, "draft_head.precision is 'int4'; expected float32 or bfloat16"),
         ({"training": {"steps": ""}}, "training.steps is missing"),
         ({"objective": {"block_size": 4}}, "objective is"),
@@ -312,4 +341,4 @@ def test_a_precision_is_for_diffusion_models(tmp_path):
 def test_the_recipe_that_comes_with_ridgeway_is_one():
     recipe = read_recipe("smollm2-draft-head")
     assert isinstance(recipe, DraftHeadRecipe)
-    assert (recipe.source, recipe.vocabulary, recipe.inner) == ("smollm2-135m", 8192, 1152)
+    assert (recipe.source, recipe.vocabulary, recipe.inner, recipe.layer) == ("smollm2-135m", 8192, 1152, 20)

@@ -31,7 +31,7 @@ def follow_draft_head(trainer: DraftHeadTrainer, console: Console, until: int | 
     console.print(trainer.material.words, soft_wrap=True)
     console.print(
         f"{trainer.trained_parameters / 1e6:.2f}M parameters; step {trainer.done} of {_last(trainer, until)}, "
-        f"{trainer.schedule.batch} places each"
+        f"about {trainer.schedule.batch:,} places each"
     )
     _steps(trainer, console, until)
 

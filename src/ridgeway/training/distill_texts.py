@@ -37,6 +37,11 @@ class Text:
     temperature: float
     seed: int
 
+    @property
+    def length(self) -> int:
+        """Tokens of both."""
+        return len(self.prompt) + len(self.answer)
+
 
 class DistillTexts:
     """The texts of a recipe, in a file that grows: a line says what they depend on, then one line a text.

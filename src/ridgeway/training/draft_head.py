@@ -8,11 +8,13 @@ the model wrote, from its own states, it is to read out of the i-th what the mod
 over the tokens that it knows. The model's whole distribution teaches more than the one token that was drawn from it:
 knowledge distillation, as in "Recurrent Drafter" (Zhang et al. 2024, arXiv 2403.09919). The true states are the model's
 features, towards which "EAGLE" (Li et al. 2024, arXiv 2401.15077) is trained as well. Later guesses count less, as they
-are reached less often.
+are reached less often. A head that looks at the model's K/V, as "Glide" does (Du et al. 2024, arXiv 2402.02082), learns
+the queries that it asks them with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,81 +23,118 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ridgeway.core.arrays import BoolArray, IntArray
+from ridgeway.core.arrays import IntArray
 from ridgeway.models.draft_head import FILE
 from ridgeway.models.model import Model
 from ridgeway.training.distill_texts import Text
+from ridgeway.training.draft_head_sight import Sight
 
 _LATER = 0.8  # weight of a guess beside the one before it
+_SIGHT = 0.5  # how large, at first, what is seen counts beside states and tokens
 _LOOP = 8  # tokens; a text that says as many a second time goes round in a circle
 
 
 class Network(nn.Module):
-    """gate, up: (inner, 2 * hidden). down: (hidden, inner); 0 at first, so that the head begins as no change."""
+    """gate, up: (inner, 2 * hidden + width). down: (hidden, inner); 0 at first, so that the head begins as no change.
+    query: (width, 2 * hidden); there is none of a head that does not look back, whose width is 0.
+    """
 
-    def __init__(self, hidden: int, inner: int, generator: torch.Generator) -> None:
+    def __init__(self, hidden: int, inner: int, generator: torch.Generator, width: int = 0) -> None:
         super().__init__()
         deviation = (2 * hidden) ** -0.5
-        self.gate = nn.Parameter(torch.empty(inner, 2 * hidden).normal_(0.0, deviation, generator=generator))
-        self.up = nn.Parameter(torch.empty(inner, 2 * hidden).normal_(0.0, deviation, generator=generator))
-        self.down = nn.Parameter(torch.zeros(hidden, inner))
 
-    def forward(self, state: Tensor, row: Tensor) -> Tensor:
-        """The next state (n, hidden). row: (n, hidden) of the model's head for the token drawn, times `Fixed.scale`."""
+        def matrix(outputs: int, width: int = 0) -> nn.Parameter:
+            own = torch.empty(outputs, 2 * hidden).normal_(0.0, deviation, generator=generator)
+            if not width:
+                return nn.Parameter(own)
+            sight = torch.empty(outputs, width).normal_(0.0, _SIGHT * width**-0.5, generator=generator)
+            return nn.Parameter(torch.cat([own, sight], dim=1))
+
+        self.gate, self.up = matrix(inner, width), matrix(inner, width)
+        self.down = nn.Parameter(torch.zeros(hidden, inner))
+        if width:
+            self.query = matrix(width)
+
+    def forward(self, state: Tensor, row: Tensor, look: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The next state (n, hidden). row: (n, hidden) of the model's head for the token drawn, times `Fixed.scale`.
+        look: what queries (n, width) see, (n, width), times `Fixed.value_scale`.
+        """
         z = torch.cat([state, row], dim=-1)
+        if look is not None:
+            z = torch.cat([z, look(functional.linear(z, self.query)).to(z.dtype)], dim=-1)
         inner = functional.silu(functional.linear(z, self.gate)) * functional.linear(z, self.up)
         return state + functional.linear(inner, self.down)
 
 
 class Fixed:
-    """What the head takes from the model. tokens: (V,) ids that it knows, ascending.
+    """What the head takes from the model. tokens: (V,) ids that it knows, ascending. layer: whose K/V it looks at.
 
     norm: (hidden,) of the final norm. rows: (vocabulary, hidden), the model's head. known: (V, hidden) of it. scale:
-    what gives `rows` a root mean square of 1, beside states of about that, so that both are learned from at once; it is
-    folded into the saved weights.
+    what gives `rows` a root mean square of 1, beside states of about that, so that both are learned from at once;
+    value_scale: likewise of the layer's values. Both are folded into the saved weights.
     """
 
-    def __init__(self, model: Model, tokens: IntArray) -> None:
+    def __init__(self, model: Model, tokens: IntArray, layer: int | None = None, value_scale: float = 1.0) -> None:
         rows = model.head.dequantize()
         self.tokens = tokens
+        self.layer = layer
         self.norm = torch.from_numpy(np.array(model.tensors["final_norm"].dequantize()))
         self.rows = torch.from_numpy(np.array(rows))
         self.known = self.rows[torch.from_numpy(tokens)]
         self.scale = float(1 / np.sqrt(np.square(rows).mean()))
+        self.value_scale = value_scale
 
 
 @dataclass(frozen=True)
 class Unrolled:
-    """n places in the model's texts, each followed to depth d. states: (n, d + 1, hidden) of unit root mean square, as
-    the model had them. tokens: (n, d) drawn from all but the last.
+    """Texts that the model wrote, behind each other. states: (rows, hidden) of unit root mean square, as the model had
+    them. tokens: (rows,) drawn from them. places: (n,) rows that are followed for `depth` guesses; those of one text
+    follow each other, and as many rows of it as guesses come after the last. sight: what they see of their texts.
     """
 
     states: Tensor
     tokens: Tensor
+    places: Tensor
+    depth: int
+    sight: Sight | None = None
 
 
-def unrolled_loss(network: Network, fixed: Fixed, places: Unrolled) -> Tensor:
+def unrolled_states(network: Network, fixed: Fixed, given: Unrolled) -> Iterator[Tensor]:
+    """The states (n, hidden) of each guess, from the model's own and the tokens that it drew."""
+    state = given.states[given.places].float() * fixed.norm
+    for step in range(given.depth):
+        row = fixed.rows[given.tokens[given.places + step]] * fixed.scale
+        state = network(state, row, None if given.sight is None else partial(given.sight.seen, step=step))
+        yield state
+
+
+def unrolled_loss(network: Network, fixed: Fixed, given: Unrolled) -> Tensor:
     """Mean over the places."""
-    true = places.states.float() * fixed.norm
-    state, total = true[:, 0], torch.zeros(())
-    for step in range(places.tokens.shape[1]):
-        state = network(state, fixed.rows[places.tokens[:, step]] * fixed.scale)
-        with torch.no_grad():
-            target = _log_chances(true[:, step + 1], fixed.known)
-        own = _log_chances(state, fixed.known)
-        gap = functional.kl_div(own, target, log_target=True, reduction="batchmean")
-        total = total + _LATER**step * gap
+    with torch.no_grad():
+        true = _log_chances(given.states.float() * fixed.norm, fixed.known)  # (rows, V); a row serves several guesses
+    total = torch.zeros(())
+    for step, state in enumerate(unrolled_states(network, fixed, given)):
+        own, target = _log_chances(state, fixed.known), true[given.places + step + 1]
+        total = total + _LATER**step * functional.kl_div(own, target, log_target=True, reduction="batchmean")
     return total
+
+
+def weights_of(network: Network, fixed: Fixed) -> dict[str, Tensor]:
+    """The matrices of `models.draft_head.DraftHead` by name, float32."""
+    hidden = network.down.shape[0]
+    weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    for name in weights.keys() - {"down"}:
+        weights[name][:, hidden : 2 * hidden] *= fixed.scale
+        weights[name][:, 2 * hidden :] *= fixed.value_scale
+    return weights
 
 
 def save_head(folder: Path, network: Network, fixed: Fixed, recipe: str = "") -> Path:
     """`draft-head.safetensors`, float16; the recipe in its metadata says how it was made."""
-    hidden = network.down.shape[0]
-    weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    for name in ("gate", "up"):
-        weights[name][:, hidden:] *= fixed.scale
-    tensors = {name: weight.half().contiguous() for name, weight in weights.items()}
+    tensors = {name: weight.half().contiguous() for name, weight in weights_of(network, fixed).items()}
     tensors["tokens"] = torch.from_numpy(fixed.tokens.astype(np.float32))
+    if fixed.layer is not None:
+        tensors["layer"] = torch.tensor([float(fixed.layer)])
     path = folder / FILE
     save_file(tensors, path, metadata={"recipe": recipe})
     path.chmod(0o644)  # the library leaves it to its owner alone
@@ -123,18 +162,6 @@ def before_loop(answer: Sequence[int]) -> int:
             return start + _LOOP
         seen.add(said)
     return len(answer)
-
-
-def places_of(texts: Sequence[Text], chosen: BoolArray, depth: int) -> IntArray:
-    """Rows of the states, those of all answers in order, from which `depth` guesses can be followed inside an answer
-    and before it loops; of the texts (n,) that are `chosen`.
-    """
-    found, first = [np.zeros(0, dtype=np.int64)], 0
-    for text, take in zip(texts, chosen, strict=True):
-        if take:
-            found.append(first + np.arange(max(0, before_loop(text.answer) - depth), dtype=np.int64))
-        first += len(text.answer)
-    return np.concatenate(found)
 
 
 def _log_chances(states: Tensor, known: Tensor) -> Tensor:

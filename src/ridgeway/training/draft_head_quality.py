@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, DoubleArray, IntArray, ints
+from ridgeway.core.arrays import DoubleArray, ints
 from ridgeway.core.drafting import Unroller, Unrolling
+from ridgeway.llm import LLM
+from ridgeway.training.distill_states import AsRead, as_read, streams
 from ridgeway.training.distill_texts import Text
-from ridgeway.training.draft_head import places_of
+from ridgeway.training.draft_head_material import places_in
 
 _PLACES = 4096  # of each temperature at most
-_TOGETHER = 64  # sequences that an unroller takes
 
 
 @dataclass(frozen=True)
@@ -39,33 +41,49 @@ class Quality:
         )
 
 
-def quality(
-    unroller: Unroller, texts: Sequence[Text], states: np.ndarray, tokens: IntArray, depth: int
-) -> Quality | None:
+def quality(llm: LLM, unroller: Unroller, texts: Sequence[Text], depth: int) -> Quality | None:
     """Of a head on texts of one temperature; None where none is long enough to say anything.
 
-    states: (tokens, hidden) and tokens: (tokens,) of their answers.
+    unroller: of the head, on the executor of `llm`. That reads the texts anew, so that their K/V are there to be seen.
     """
-    places = places_of(texts, np.ones(len(texts), dtype=np.bool_), depth)
-    if not len(places):
+    counts = ints([places_in(text, depth) for text in texts])
+    total = int(counts.sum())
+    if not total:
         return None
-    places = places[np.linspace(0, len(places) - 1, min(_PLACES, len(places))).astype(np.int64)]
-    starts = np.cumsum([0, *(len(text.answer) for text in texts)])
-    owners = np.searchsorted(starts, places, side="right") - 1
-    temperature = texts[0].temperature
+    chosen = np.linspace(0, total - 1, min(_PLACES, total)).astype(np.int64)
+    ends = np.cumsum(counts)
+    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    places = {
+        text.number: part - end + count for text, part, end, count in zip(texts, parts, ends, counts, strict=True)
+    }
     right: DoubleArray = np.zeros(depth)
-    for part in range(0, len(places), _TOGETHER):
-        rows, owner = places[part : part + _TOGETHER], owners[part : part + _TOGETHER]
-        asked = Unrolling(
-            hidden=states[rows].astype(np.float32),
-            tokens=tokens[rows],
-            positions=ints([len(texts[text].prompt) for text in owner]) + rows - starts[owner] + 1,
-            temperature=np.full(len(rows), temperature),
-            seed=np.array([texts[text].seed for text in owner], dtype=np.uint64),
-            sample=np.zeros(len(rows), dtype=np.int64),
-            seen=tuple(NO_INTS for _ in rows),
-            depth=depth,
-        )
-        hits = unroller.unroll(asked).tokens[:, :, 0] == tokens[rows[:, None] + 1 + np.arange(depth)]
-        right += hits.cumprod(axis=1).sum(axis=0)
-    return Quality(temperature, len(places), tuple((right / len(places)).tolist()))
+    for group in streams([text for text in texts if len(places[text.number])]):
+        with as_read(llm, group) as answered:
+            pairs = zip(group, answered, strict=True)
+            asked = [_Place(text, read, int(place)) for text, read in pairs for place in places[text.number]]
+            found = unroller.unroll(_unrolling(asked, depth)).tokens[:, :, 0]
+        said = np.array([text.answer[place + 1 : place + 1 + depth] for text, _, place in asked])
+        right += (found == said).cumprod(axis=1).sum(axis=0)
+    return Quality(texts[0].temperature, len(chosen), tuple((right / len(chosen)).tolist()))
+
+
+class _Place(NamedTuple):
+    """place: of the newest token in the text's answer."""
+
+    text: Text
+    read: AsRead
+    place: int
+
+
+def _unrolling(asked: Sequence[_Place], depth: int) -> Unrolling:
+    """As a drafter asks at these places."""
+    return Unrolling(
+        hidden=np.stack([read.hidden[place] for _, read, place in asked]),
+        tokens=ints([text.answer[place] for text, _, place in asked]),
+        positions=ints([len(text.prompt) + place + 1 for text, _, place in asked]),
+        temperature=np.array([text.temperature for text, _, _ in asked]),
+        seed=np.array([text.seed for text, _, _ in asked], dtype=np.uint64),
+        sample=np.zeros(len(asked), dtype=np.int64),
+        seen=tuple(read.slots[: len(text.prompt) + place] for text, read, place in asked),
+        depth=depth,
+    )

@@ -10,7 +10,7 @@ _KEYS: Mapping[str, Set[str]] = {
     "": {"seed", "model", "data", "draft_head", "training"},
     "model": {"from"},
     "data": {"answers", "length", "temperatures", "prompts"},
-    "draft_head": {"vocabulary", "inner", "depth", "precision"},
+    "draft_head": {"vocabulary", "inner", "layer", "depth", "precision"},
     "training": SCHEDULE_KEYS,
 }
 _PRECISIONS = ("float32", "bfloat16")
@@ -31,13 +31,15 @@ class TextsRecipe:
 @dataclass(frozen=True)
 class DraftHeadRecipe:
     """source: the model. vocabulary: how many tokens the head knows. inner, depth: see `training.draft_head.Network`
-    and `unrolled_loss`. bfloat16: whether products of the training are. text: the file, kept with what comes of it.
+    and `unrolled_loss`. layer: whose K/V it looks at, counted from 0; None: it does not look back. bfloat16: whether
+    products of the training are. text: the file, kept with what comes of it.
     """
 
     source: str
     texts: TextsRecipe
     vocabulary: int
     inner: int
+    layer: int | None
     depth: int
     bfloat16: bool
     schedule: Schedule
@@ -57,6 +59,7 @@ def draft_head_recipe_of(fields: Fields, text: str) -> DraftHeadRecipe:
         texts=_texts(section["data"]),
         vocabulary=head.integer("vocabulary"),
         inner=head.integer("inner"),
+        layer=head.integer("layer", least=0) if "layer" in head else None,
         depth=head.integer("depth", 3),
         bfloat16=precision == "bfloat16",
         schedule=schedule_of(section["training"]),
