@@ -35,7 +35,7 @@ def model():
 def head(request, model):
     """In four bits, so that both twins multiply the same weights."""
     whole = toy_draft_head(model, inner=96, layer=request.param)
-    names = ["gate", "up", "down", "head", "whole_head"] + (["query"] if whole.query is not None else [])
+    names = ["gate", "up", "down", "whole_head"] + (["query"] if whole.query is not None else [])
     parts = {name: quantized(getattr(whole, name), "Q4_0") for name in names}
     return DraftHead(tokens=whole.tokens, norm=whole.norm, eps=whole.eps, layer=whole.layer, **parts)
 

@@ -41,7 +41,7 @@ class ReferenceUnroller:
             if not isinstance(executor, HasKV):
                 raise MethodError("this draft head looks at the model's K/V, which this executor does not show")
             self._sight = _Sight(head.query.dequantize(), head.layer, executor)
-        self.held_bytes = sum(4 * part.elements for part in head.trained)
+        self.held_bytes = sum(4 * part.elements for part in head.matrices)
         self.seen_bytes = 0 if self._sight is None else self._sight.token_bytes
         self.operations = operations_of(head)
 
@@ -105,7 +105,7 @@ class _Sight:
 
 def operations_of(head: DraftHead) -> int:
     """Of one step for one sequence: a multiplication and an addition for each weight."""
-    return 2 * sum(part.elements for part in head.trained)
+    return 2 * sum(part.elements for part in head.matrices)
 
 
 class LateUnroller:

@@ -42,8 +42,7 @@ class DraftHead:
     is 0. layer: whose K/V it sees, counted from 0. Queries are rotated to the place of the newest token, the model's
     keys lie at theirs.
 
-    norm: (hidden,) weight of the model's final norm; eps: of that norm. head: (V, hidden) the model's own rows of
-    `tokens`, as packed as they are. whole_head: all of them.
+    norm: (hidden,) weight of the model's final norm; eps: of that norm. whole_head: (vocabulary, hidden) the model's.
     """
 
     tokens: IntArray
@@ -52,7 +51,6 @@ class DraftHead:
     down: Tensor
     norm: FloatArray
     eps: float
-    head: Tensor
     whole_head: Tensor
     query: Tensor | None = None
     layer: int = 0
@@ -69,17 +67,14 @@ class DraftHead:
         layer: int = 0,
     ) -> Self:
         """What was trained, with what it takes from the model."""
-        config, head = model.config, model.head
-        rows = tokens if head.order is None else head.order[tokens]
         return cls(
             tokens=tokens,
             gate=gate,
             up=up,
             down=down,
             norm=model.tensors["final_norm"].dequantize(),
-            eps=config.rms_eps,
-            head=Tensor("head", head.format, (len(tokens), config.hidden), head.data[rows]),
-            whole_head=head,
+            eps=model.config.rms_eps,
+            whole_head=model.head,
             query=query,
             layer=layer,
         )
@@ -98,7 +93,14 @@ class DraftHead:
         return 0 if self.query is None else self.query.shape[0]
 
     @property
-    def trained(self) -> tuple[Tensor, ...]:
+    def head(self) -> Tensor:
+        """(V, hidden) the model's own rows of `tokens`, packed as they are; a copy."""
+        whole = self.whole_head
+        rows = self.tokens if whole.order is None else whole.order[self.tokens]
+        return Tensor("head", whole.format, (len(rows), whole.shape[1]), whole.data[rows])
+
+    @property
+    def matrices(self) -> tuple[Tensor, ...]:
         """The matrices that a step multiplies with, the model's rows included."""
         own = (self.gate, self.up, self.down, self.head)
         return own if self.query is None else (self.query, *own)

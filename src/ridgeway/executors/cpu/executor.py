@@ -135,7 +135,7 @@ class CpuExecutor:
         """A draft head of the model, in kernels of the same team."""
         sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache.layer_bytes, self._reach)
         unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight)
-        tidy([part.data for part in head.trained if part is not head.head])
+        tidy(part.data for part in head.matrices)
         return unroller
 
     def measure_arithmetic(self) -> float:

@@ -39,7 +39,10 @@ class CpuUnroller:
         self.held_bytes, room = 0, Room()
         self.operations = operations_of(head)
         places = (UF.query, UF.gate, UF.up, UF.down, UF.head)
-        for place, tensor in zip(places[-len(head.trained) :], head.trained, strict=True):
+        rows = head.head.dequantize().astype(np.float16)
+        self._table[UF.fed] = rows.ctypes.data
+        self._kept.append(rows)
+        for place, tensor in zip(places[-len(head.matrices) :], head.matrices, strict=True):
             matrix = tile_matrix(_in_four_bits(tensor), room)
             forget(tensor.data)
             table = matrix_table(matrix, compiler, isa, again=True)

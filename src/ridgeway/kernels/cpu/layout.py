@@ -227,6 +227,7 @@ class UnrollFields(NamedTuple):
     down: int
     head: int
     ids: int  # (vocabulary,) the token of each output of the head
+    fed: int  # (vocabulary, hidden) fp16, the head's row of each
     step: int  # a stream's tables, for what the head sees of the text so far
     layer: int
     z: int  # (rows, z_stride): state, the head's row of the newest token, what it sees

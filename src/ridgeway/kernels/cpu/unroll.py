@@ -28,7 +28,6 @@ from ridgeway.kernels.cpu.lanes import (
     load,
     longs,
     max_lanes,
-    signed_bytes,
     store,
 )
 from ridgeway.kernels.cpu.layout import (
@@ -243,25 +242,12 @@ def _guess(table, row, step):
 
 @njit(error_model="numpy")
 def _feed(table, output, row):
-    """The head's row of a token, out of its tiles, behind the row's state."""
-    matrix = longs(table[UF.head])
-    lane = output % OUTPUTS
-    block = matrix[M.tiles] + output // OUTPUTS * matrix[M.tile_bytes]
+    """The head's row of a token, behind the row's state."""
     hidden = table[UF.hidden]
+    fed = halves(table[UF.fed] + output * hidden * 2)
     out = floats(table[UF.z] + (row * table[UF.z_stride] + hidden) * 4)
-    scales = floats(table[UF.product] + row * table[UF.product_stride] * 4)  # not in use between steps
-    size = 4 * OUTPUTS * 4 + 2 * OUTPUTS  # four vectors of nibbles and 16 scales
-    for group in range(hidden // GROUP):
-        place = block + group * size
-        weights = signed_bytes(place)
-        store(scales, 0, load(halves(place + 4 * OUTPUTS * 4), 0))
-        scale = scales[lane]
-        for vector in range(4):
-            for byte in range(4):
-                both = np.int64(weights[64 * vector + 4 * lane + byte]) & 255
-                at_first = group * GROUP + 4 * vector + byte
-                out[at_first] = np.float32((both & 15) - 8) * scale
-                out[at_first + 16] = np.float32((both >> 4) - 8) * scale
+    for i in range(0, hidden, LANES):
+        store(out, i, load(fed, i))
 
 
 @njit(error_model="numpy")
