@@ -41,7 +41,7 @@ def remember(machine: Machine) -> None:
     """Store a measured machine for the next process; data sheets are not stored."""
     if not machine.key:
         return
-    write_json(_stored_at(machine.key), machine.as_json())
+    write_json(_stored_at(machine.key), machine.as_json(), indent=1)
 
 
 def _recall(key: str) -> Machine | None:
