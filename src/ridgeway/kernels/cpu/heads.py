@@ -5,6 +5,7 @@ from numba import njit
 
 from ridgeway.kernels.cpu.activation import ONE, ZERO, quantize, rms_norm, rotate
 from ridgeway.kernels.cpu.attention import (
+    DIRECT,
     TOGETHER,
     begin,
     conclude,
@@ -243,7 +244,7 @@ def _chunk(step, layer, head, first_row, rows, keys, place, chunk, scores, parts
     offset = head * step[S.kv_slots] * width * (1 if quantized else 2)
     scales = head * step[S.kv_slots] * 4
     storage = layer[L.keys] + offset
-    direct = not quantized and vectors <= TOGETHER
+    direct = not quantized and vectors <= DIRECT
     if not direct:
         gather(storage, layer[L.key_scales] + scales if quantized else 0, slots, most, width, chunk)
     queries = step[S.query] + (first_row * step[S.heads] + head * group) * width * 4
