@@ -29,9 +29,11 @@ class Reached(NamedTuple):
 
 
 class HeadDrafter(Drafter):
-    """depth: how many tokens it guesses one after the other. least: as long as they survive with that chance."""
+    """depth: how many tokens it guesses one after the other. least: as long as they survive with that chance; a guess
+    behind one less likely takes longer to make and to verify than it is worth.
+    """
 
-    def __init__(self, depth: int, least: float = 0.1) -> None:
+    def __init__(self, depth: int, least: float = 0.2) -> None:
         self.depth = depth
         self.least = least
         self._reached: WeakKeyDictionary[Sequence, Reached] = WeakKeyDictionary()

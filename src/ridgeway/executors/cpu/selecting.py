@@ -1,5 +1,7 @@
 """Choosing the tokens of a batch: the compiled kernel for what is large, the oracle's own code for what is left."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray, ints
@@ -58,22 +60,20 @@ class Selector:
         """Tokens of `rows`; tokens, best: each row's likeliest and its logit."""
         vocabulary = logits.shape[1]
         whole = (selection.top_k == 0) & (selection.top_p >= 1) & (selection.min_p <= 0)
-        tasks: list[tuple[int, ...]] = []
-        for row in rows:
-            truncated = not whole[row]
-            step = vocabulary if truncated else PIECE
-            for first in range(0, vocabulary, step):
-                tasks.append((row, first, min(step, vocabulary - first), truncated))
-        table = np.array(tasks, dtype=np.int64)  # (tasks, 4)
-        results, winners, candidates = self._run(logits, selection, table, tokens, best)
+        mine = whole[rows].tolist()
+        owner, pieces = _pieces(vocabulary, tuple(mine))
+        results, winners, candidates = self._run(logits, selection, rows, owner, pieces, tokens, best)
+        if all(mine):  # as by far the most are
+            likeliest = results.reshape(len(rows), -1).argmax(axis=1)
+            return np.take_along_axis(winners.reshape(len(rows), -1), likeliest[:, None], axis=1)[:, 0]
         chosen = tokens[rows]
         unsettled: list[int] = []
-        first_task = np.searchsorted(table[:, 0], rows)
-        for place, row in enumerate(rows):
+        first_task = np.searchsorted(owner, np.arange(len(rows)))
+        for place in range(len(rows)):
             first = first_task[place]
-            if whole[row]:
-                mine = slice(first, first + -(-vocabulary // PIECE))
-                chosen[place] = winners[mine][results[mine].argmax()]
+            if mine[place]:
+                own = slice(first, first + -(-vocabulary // PIECE))
+                chosen[place] = winners[own][results[own].argmax()]
             elif winners[first] < 0:
                 chosen[place] = -1 - winners[first]
             else:
@@ -93,20 +93,30 @@ class Selector:
         return chosen
 
     def _run(
-        self, logits: FloatArray, selection: Selection, tasks: IntArray, tokens: IntArray, best: DoubleArray
+        self,
+        logits: FloatArray,
+        selection: Selection,
+        rows: IntArray,
+        owner: IntArray,
+        pieces: IntArray,
+        tokens: IntArray,
+        best: DoubleArray,
     ) -> tuple[DoubleArray, IntArray, AnyArray]:
-        count, rows = len(tasks), tasks[:, 0]
-        numbers = np.empty((count, TASK_DOUBLES))
-        numbers[:, N.temperature], numbers[:, N.best] = selection.temperature[rows], best[rows]
-        numbers[:, N.top_p], numbers[:, N.min_p] = selection.top_p[rows], selection.min_p[rows]
-        fields = np.empty((count, TASK_LONGS), dtype=np.int64)
-        fields[:, T.logits] = logits.ctypes.data + rows * logits.strides[0]
-        fields[:, T.first : T.truncated + 1] = tasks[:, 1:]
-        fields[:, T.seed] = selection.seed[rows].view(np.int64)
-        fields[:, T.sample], fields[:, T.position] = selection.sample[rows], selection.position[rows]
-        fields[:, T.best_token], fields[:, T.top_k] = tokens[rows], selection.top_k[rows]
+        count = len(owner)
+        some = slice(None) if len(rows) == len(tokens) else rows
+        of_rows = np.empty((len(rows), TASK_DOUBLES))
+        of_rows[:, N.temperature], of_rows[:, N.best] = selection.temperature[some], best[some]
+        of_rows[:, N.top_p], of_rows[:, N.min_p] = selection.top_p[some], selection.min_p[some]
+        numbers = of_rows[owner]
+        of_rows = np.empty((len(rows), TASK_LONGS), dtype=np.int64)
+        of_rows[:, T.logits] = logits.ctypes.data + rows * logits.strides[0]
+        of_rows[:, T.seed] = selection.seed[some].view(np.int64)
+        of_rows[:, T.sample], of_rows[:, T.position] = selection.sample[some], selection.position[some]
+        of_rows[:, T.best_token], of_rows[:, T.top_k] = tokens[some], selection.top_k[some]
+        fields = of_rows[owner]
+        fields[:, T.first : T.truncated + 1] = pieces
         results, winners = np.empty(count), np.empty(count, dtype=np.int64)
-        candidates = np.empty((count if tasks[:, 3].any() else 0, MOST_CANDIDATES), dtype=np.int32)
+        candidates = np.empty((count if pieces[:, 2].any() else 0, MOST_CANDIDATES), dtype=np.int32)
         table = np.zeros(DRAW_LONGS, dtype=np.int64)
         table[D.first_phase] = self._team.phase
         table[D.threads], table[D.tasks] = self._team.threads, count
@@ -117,6 +127,21 @@ class Selector:
         scratch = self._scratch.ctypes.data
         self._team.run(lambda member, number: self._kernel(control, place, member, number, scratch))
         return results, winners, candidates
+
+
+@lru_cache(maxsize=256)
+def _pieces(vocabulary: int, whole: tuple[bool, ...]) -> tuple[IntArray, IntArray]:
+    """The tasks in which tokens are drawn for rows from the whole vocabulary, or not: of which row, and (tasks, 3)
+    the first token, how many, and whether the row's distribution is truncated.
+    """
+    tasks = [
+        (row, first, min(step, vocabulary - first), not untruncated)
+        for row, untruncated in enumerate(whole)
+        for step in (PIECE if untruncated else vocabulary,)
+        for first in range(0, vocabulary, step)
+    ]
+    table = np.array(tasks, dtype=np.int64)
+    return table[:, 0].copy(), table[:, 1:].copy()
 
 
 def _likeliest(logits: FloatArray, rows: IntArray, candidates: AnyArray, counts: IntArray, limit: int) -> IntArray:
