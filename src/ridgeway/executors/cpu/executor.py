@@ -179,7 +179,9 @@ class CpuExecutor:
         step[S.first_phase] = self._team.phase
         step[S.rows], step[S.reads] = rows, reads
         step[S.blocks], step[S.segments], step[S.splits] = len(plan.blocks), plan.segments, splits
-        step[S.pieces] = 1 if splits else max(1, min(-(-2 * self.threads // tasks), rows // len(plan.blocks)))
+        few = tasks < 4 * self.threads and rows > len(batch.entries)
+        step[S.whole] = tasks // self.threads * self.threads if few else tasks
+        step[S.pieces] = self.threads
         step[S.alone] = not splits and rows == len(batch.entries)
         step[S.measures] = any(measures_needed(entry.query.read) for entry in batch.entries)
         if batch.sublayers is not None or not self._runs_whole:

@@ -7,7 +7,7 @@ prompt was cut, or on who computes which segment, so neither do the bits of the 
 rows of the same step included.
 
 Scores of one row are sums in 16 lanes over the dimensions of a head, four keys at a time. Where there are registers for
-it, three queries share the keys and values that were loaded: the sums of each are the same. A chunk that many queries
+it, three queries share the keys and values that were loaded: the sums of each are the same. A chunk that more queries
 see is first widened to floats, once for all of them.
 """
 
@@ -38,8 +38,7 @@ from ridgeway.kernels.cpu.layout import CHUNK, LANES
 LOWEST = np.float32(np.finfo(np.float32).min)
 _NOT_SEEN = np.float32(-np.inf)
 _FOUR_VECTORS = 4 * LANES
-# Queries whose sums fit into registers; and vectors up to which it is quicker to widen keys again for each of these.
-TOGETHER, DIRECT = (3, 24) if "avx512f" in processor_features() else (1, 1)
+TOGETHER = 3 if "avx512f" in processor_features() else 1  # queries whose sums fit into registers
 
 
 @njit(error_model="numpy")

@@ -5,7 +5,6 @@ from numba import njit
 
 from ridgeway.kernels.cpu.activation import ONE, ZERO, quantize, rms_norm, rotate
 from ridgeway.kernels.cpu.attention import (
-    DIRECT,
     TOGETHER,
     begin,
     conclude,
@@ -244,7 +243,7 @@ def _chunk(step, layer, head, first_row, rows, keys, place, chunk, scores, parts
     offset = head * step[S.kv_slots] * width * (1 if quantized else 2)
     scales = head * step[S.kv_slots] * 4
     storage = layer[L.keys] + offset
-    direct = not quantized and vectors <= DIRECT
+    direct = not quantized and vectors <= TOGETHER
     if not direct:
         gather(storage, layer[L.key_scales] + scales if quantized else 0, slots, most, width, chunk)
     queries = step[S.query] + (first_row * step[S.heads] + head * group) * width * 4

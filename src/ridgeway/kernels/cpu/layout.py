@@ -101,7 +101,8 @@ class StepFields(NamedTuple):
     key_positions: int
     segments: int  # of 512 keys, for the longest list
     splits: int  # whether segments are tasks of their own
-    pieces: int  # in how many pieces the rows of a block are attended for; 1 if segments are tasks
+    whole: int  # tasks of attention, each a block of rows and a K/V head, that are done whole, if segments are no tasks
+    pieces: int  # into which the rows of each of the others are cut
     alone: int  # whether every query has one row, and segments are no tasks
     reads: int
     read_rows: int

@@ -19,6 +19,8 @@ from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best
 
+_FEW = 4  # tasks for each thread: below that they are claimed one by one
+
 
 @intrinsic
 def _call_product(
@@ -218,20 +220,29 @@ def _store_heads(control, phase, step, layer, member):
 
 @njit(error_model="numpy")
 def _attend(control, phase, step, layer, member):
-    """A task is a block of rows and a K/V head; with few of these, a piece of its rows or a segment of long keys."""
-    segments = step[S.segments]
-    parts = segments if step[S.splits] else step[S.pieces]
-    heads = step[S.kv_heads]
-    total = step[S.blocks] * heads * parts
+    """A task is a block of rows and a K/V head; where few are left for many threads, a piece of its rows. With long
+    contexts and few rows it is a segment of keys.
+    """
+    segments, pieces, heads = step[S.segments], step[S.pieces], step[S.kv_heads]
+    total, whole = step[S.blocks] * heads, step[S.whole]
+    if step[S.splits]:
+        total, whole, pieces = total * segments, 0, segments
+    else:
+        total = whole + (total - whole) * pieces
+    threads = step[S.threads]
+    if total <= _FEW * threads:
+        threads = total  # one at a time
     scratch = step[S.scratch] + member * step[S.scratch_bytes]
     while True:
-        first, count = claim(control, phase, total, 1, step[S.threads])
+        first, count = claim(control, phase, total, 1, threads)
         if first < 0:
             break
         for task in range(first, first + count):
-            part = task % parts
-            head = task // parts % heads
-            block = longs(step[S.block_table] + task // (parts * heads) * BLOCK_LONGS * 8)
+            number, part, parts = task, 0, 1
+            if task >= whole:
+                number, part, parts = whole + (task - whole) // pieces, (task - whole) % pieces, pieces
+            head = number % heads
+            block = longs(step[S.block_table] + number // heads * BLOCK_LONGS * 8)
             if step[S.alone]:
                 prepare_head(step, layer, block[B.first_row], head, scratch)
             if step[S.splits]:
