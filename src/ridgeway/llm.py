@@ -27,11 +27,11 @@ from ridgeway.engine.request import Request
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.engine.scheduler import Limits
 from ridgeway.engine.workbench import EngineWorkbench
-from ridgeway.executors.draft_heads import LateUnroller
+from ridgeway.executors.draft_heads import LateUnroller, can_look
 from ridgeway.executors.memory import check_room, slots_that_fit
 from ridgeway.executors.registry import Storage, make_executor, measured_by
 from ridgeway.methods.registry import check_fit, default_method, make_method
-from ridgeway.models.draft_head import DraftHead, draft_head_of
+from ridgeway.models.draft_head import DraftHead, draft_head_of, misfit
 from ridgeway.models.loading import load_model
 from ridgeway.models.model import Model
 from ridgeway.models.tokenizer import Tokenizer
@@ -248,8 +248,10 @@ class LLM:
         config = self.model.config
         if not config.traits.autoregressive:
             raise MethodError(f"a draft head drafts for causal models, and {self.model.name} {config.traits.words}")
-        if head.hidden != config.hidden:
-            raise MethodError(f"a draft head of width {head.hidden} does not fit {self.model.name} ({config.hidden})")
+        if (wrong := misfit(head, self.model)) is not None:
+            raise MethodError(f"the draft head does not fit: it {wrong}")
+        if head.query is not None and not can_look(self.executor):
+            raise MethodError(f"the draft head looks at K/V, which the {self.executor.name} executor does not show")
         self.draft_head = head
         self.engine.unroller = LateUnroller(self.executor, head)
 

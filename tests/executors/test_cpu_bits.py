@@ -97,6 +97,22 @@ def test_long_contexts_shared_among_threads_give_the_bits_of_one_thread(config):
         assert_array_equal(run(alone, rows)[0], run(together, rows)[0])
 
 
+@pytest.mark.parametrize("kv", ["fp16", "int8"])
+def test_few_rows_shared_among_threads_give_the_bits_of_one_thread(config, kv):
+    parent = ints([-1, 0, 0, 1, 2, 2, 5])
+    depths = ints([0, 1, 1, 2, 2, 2, 3])
+    asked = [entry(TOKENS[200 : 200 + rows], 200, 0) for rows in (2, 3, 7)]
+    asked.append(entry(TOKENS[300:307], 200, 0, Tree.of_parents(parent), 200 + depths))
+    found = []
+    for threads in (1, 2, 3, 5, 16):
+        executor = make(config, threads=threads, kv=kv)
+        run(executor, entry(TOKENS[:200], 0, 0))
+        found.append([run(executor, one)[0] for one in asked])
+    for other in found[1:]:
+        for one, expected in zip(other, found[0], strict=True):
+            assert_array_equal(one, expected)
+
+
 def test_slots_in_any_order_give_the_same_bits(executor):
     (expected,) = run(executor, entry(TOKENS[:90], 0, 0))
     one = entry(TOKENS[:90], 0, 0)

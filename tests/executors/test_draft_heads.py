@@ -17,6 +17,7 @@ from ridgeway.executors.reference import ReferenceExecutor
 from ridgeway.kernels.cpu.isa import INSTRUCTION_SETS, processor_features
 from ridgeway.models.draft_head import DraftHead, draft_head_of, load_draft_head
 from ridgeway.quant.quantize import quantized
+from ridgeway.quant.tensor import Tensor
 from ridgeway.testing import toy_config, toy_draft_head, toy_llm, toy_model
 
 ROWS, DEPTH = 7, 4
@@ -26,9 +27,15 @@ HERE = [name for name, isa in INSTRUCTION_SETS.items() if processor_features().i
 TEXT = 600  # tokens whose K/V there are: more than a segment of attention
 
 
-@pytest.fixture(scope="module")
-def model():
-    return toy_model(toy_config(hidden=64, head_dim=16, vocab_size=1100, max_positions=1024))
+SHAPES = {
+    "pairs": {"head_dim": 16},
+    "fours, odd width, a window": {"heads": 4, "kv_heads": 1, "head_dim": 24, "windows": (None, 64)},
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def model(request):
+    return toy_model(toy_config(hidden=64, vocab_size=1100, max_positions=1024, **SHAPES[request.param]))
 
 
 @pytest.fixture(scope="module", params=[None, 1], ids=["blind", "sees"])
@@ -43,11 +50,15 @@ def head(request, model):
 def cpu(model, threads=2, **options):
     """A CPU executor that has seen a text."""
     executor = CpuExecutor(model, threads, **options)
-    executor.allocate(TEXT)
-    text = np.random.default_rng(8).integers(0, model.config.vocab_size, TEXT)
+    show_text(executor, TEXT)
+    return executor
+
+
+def show_text(executor, slots):
+    executor.allocate(slots)
+    text = np.random.default_rng(8).integers(0, executor.config.vocab_size, TEXT)
     query = Query(text, np.arange(TEXT), read=Readout.of([TEXT - 1], [TEXT], sampled=False))
     executor.forward(Batch((Entry(query, 0, np.arange(TEXT)),), plain_selection(1)))
-    return executor
 
 
 def asked(model, temperature=0.0, rows=ROWS, depth=DEPTH, least=0.0):
@@ -120,7 +131,7 @@ def test_compiled_guesses_are_the_plain_twins(model, head, isa, temperature):
 def test_rows_threads_and_instructions_change_no_bit(model, head):
     expected = cpu(model, 1).unroller(head).unroll(asked(model, 0.8))
     for isa in HERE:
-        for threads in (1, 2):
+        for threads in (1, 2, 3):
             unroller = cpu(model, threads, isa=isa).unroller(head)
             together = unroller.unroll(asked(model, 0.8))
             assert (together.tokens == expected.tokens).all(), (isa, threads)
@@ -189,18 +200,17 @@ def test_keys_in_eight_bits_are_seen_as_well(model, head):
 
 @pytest.mark.parametrize("kind", [CpuExecutor, ReferenceExecutor])
 def test_what_is_seen_matters_and_moves_with_the_pool(model, kind):
-    executor = cpu(model) if kind is CpuExecutor else kind(model)
-    if kind is ReferenceExecutor:
-        executor.allocate(TEXT)
-        executor._keys[:] = np.random.default_rng(2).standard_normal(executor._keys.shape)
-        executor._values[:] = np.random.default_rng(3).standard_normal(executor._values.shape)
+    executor = kind(model)
+    show_text(executor, TEXT)
     head = toy_draft_head(model, inner=96, layer=1)
     unroller, question = make_unroller(executor, head), asked(model)
     first = unroller.unroll(question)
     other = unroller.unroll(replace(question, seen=question.seen[::-1]))
     assert (first.chances != other.chances).any()
-    executor.allocate(TEXT)  # elsewhere in memory, and empty
-    assert (unroller.unroll(question).chances != first.chances).any()
+    show_text(executor, 3 * TEXT)  # elsewhere in memory, and heads further apart
+    again = unroller.unroll(question)
+    assert (again.tokens == first.tokens).all()
+    assert (again.chances == first.chances).all()
 
 
 def test_small_heads_are_unrolled_by_the_plain_twin(model):
@@ -225,7 +235,7 @@ def test_a_head_lies_with_its_model(tmp_path, model, layer):
     assert (found.tokens == trained.tokens).all()
     assert (found.gate.dequantize() == tensors["gate"]).all()
     assert found.layer == (layer or 0)
-    assert found.width == (0 if layer is None else 64)
+    assert found.width == (0 if layer is None else model.config.heads * model.config.head_dim)
     assert draft_head_of(model) is None
 
 
@@ -254,5 +264,20 @@ def test_without_a_head_it_is_said_what_makes_one():
     with pytest.raises(MethodError, match="ridgeway train"):
         toy_llm().generate([1, 2], method="draft-head")
     other = toy_model(toy_config(hidden=64))
-    with pytest.raises(MethodError, match="does not fit"):
+    with pytest.raises(MethodError, match="does not fit: it is made for another model"):
         toy_llm().add_draft_head(toy_draft_head(other))
+
+
+def test_a_head_that_sees_is_held_against_its_model_as_well():
+    llm = toy_llm()
+    fits = toy_draft_head(llm.model, layer=1)
+    wrong = Tensor.of("query", np.zeros((8, 64), np.float32))
+    for change, said in (
+        ({"layer": 2}, "looks at layer 2"),
+        ({"layer": -1}, "looks at layer -1"),
+        ({"query": wrong}, "query is"),
+    ):
+        with pytest.raises(MethodError, match=said):
+            llm.add_draft_head(replace(fits, **change))
+    llm.add_draft_head(fits)
+    assert llm.draft_head is fits

@@ -11,6 +11,8 @@ from itertools import product
 import pytest
 
 from ridgeway import LLM, SamplingParams
+from ridgeway.executors.cpu.unroller import CpuUnroller
+from ridgeway.executors.draft_heads import make_unroller
 from ridgeway.executors.registry import EXECUTORS
 from ridgeway.testing import toy_config, toy_draft_head, toy_llm, toy_model
 from ridgeway.testing.lossless import PARAMS
@@ -108,10 +110,11 @@ def test_a_few_answers_by_all_methods_in_one_batch_are_plain_decodings():
 @pytest.mark.skipif("cpu" not in EXECUTORS, reason="the fast executor is not part of this version")
 @pytest.mark.parametrize("slots", [4096, 160])
 def test_on_the_cpu_executor_all_methods_keep_the_contract_with_many_and_with_few_pages(slots, monkeypatch, tmp_path):
-    model = toy_model(toy_config(layers=3, tied_head=False), sharpness=2.0)
+    model = toy_model(toy_config(layers=3, head_dim=16, tied_head=False), sharpness=2.0)
     llm = toy_llm(model, executor="cpu", threads=1, slots=slots)
     llm.add_draft_model("first-layers", first_layers(model, 1))
     llm.add_draft_head(toy_draft_head(model, layer=1))
+    assert isinstance(make_unroller(llm.executor, llm.draft_head), CpuUnroller)
     monkeypatch.setenv("RIDGEWAY_HOME", str(tmp_path))  # for what methods save of a model; kernels are there already
     asked = [(prompt, one) for prompt in ([4, 9, 1], [1, 2, 3, 4, 5] * 4) for one in PARAMS]
     prompts, params = [prompt for prompt, _ in asked], [one for _, one in asked]

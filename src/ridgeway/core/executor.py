@@ -11,6 +11,9 @@ from ridgeway.core.traits import ModelTraits
 class Executor(Protocol):
     """Runs batches. It knows no decoding method, and a row's result does not depend on the rest of the batch.
 
+    It may have more: `kv(layer, slots)`, what it stored, for draft heads that look at it; `unroller(head)`, a draft
+    head in kernels of its own (see `executors.draft_heads`).
+
     name: as in `LLM(executor=...)`. arithmetic: the type that is multiplied, a key of the machine's compute ceilings.
     held_bytes: bytes of each weight tensor as this executor reads it in a weight stream, by canonical name.
     kv_itemsize, activation_itemsize: bytes of one element. threads: how many compute.

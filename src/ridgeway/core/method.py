@@ -203,7 +203,8 @@ class Streams(Protocol):
         """What the model's draft head guesses of the next `depth` tokens of each sequence.
 
         hidden: (sequences, hidden) of the rows that their newest tokens were drawn from. least: see
-        `core.drafting.Unrolling`. Raises MethodError if the model has no draft head.
+        `core.drafting.Unrolling`. All tokens before the newest must be cached (`Sequence.pending` is 1).
+        Raises MethodError if the model has no draft head.
         """
         ...
 

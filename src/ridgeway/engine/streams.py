@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ridgeway.cache.pages import PageTable
-from ridgeway.core.arrays import BoolArray, FloatArray, ints
+from ridgeway.core.arrays import NO_INTS, BoolArray, FloatArray, ints
 from ridgeway.core.drafting import Guessed, Unroller, Unrolling
 from ridgeway.core.errors import MethodError
 from ridgeway.core.method import View
@@ -112,7 +112,11 @@ class EngineStreams:
         head = self._unroller
         if head is None:
             raise MethodError("this model has no draft head: `ridgeway train` makes one")
-        cache = self._target.cache
+        cache, seen = self._target.cache, (NO_INTS,) * len(sequences)
+        if head.seen_bytes:
+            if any(sequence.pending != 1 for sequence in sequences):
+                raise MethodError("this draft head looks at the K/V of all tokens before the newest; some are missing")
+            seen = tuple(cache.slots(self._tables[sequence.key], sequence.cached) for sequence in sequences)
         asked = Unrolling(
             hidden=hidden,
             tokens=ints([sequence.tokens[-1] for sequence in sequences]),
@@ -120,7 +124,7 @@ class EngineStreams:
             temperature=np.array([sequence.params.temperature for sequence in sequences]),
             seed=np.array([sequence.seed for sequence in sequences], dtype=np.uint64),
             sample=ints([sequence.sample for sequence in sequences]),
-            seen=tuple(cache.slots(self._tables[sequence.key], sequence.cached) for sequence in sequences),
+            seen=seen,
             depth=depth,
             least=least,
         )

@@ -15,6 +15,7 @@ from ridgeway.models.config import ModelConfig
 from ridgeway.models.draft_head import DraftHead
 from ridgeway.models.rope import rope_frequencies
 
+_View = tuple[FloatArray, FloatArray]
 _GROUP = 32  # inputs that the compiled one quantizes together
 
 
@@ -41,9 +42,9 @@ class ReferenceUnroller:
             if not isinstance(executor, HasKV):
                 raise MethodError("this draft head looks at the model's K/V, which this executor does not show")
             self._sight = _Sight(head.query.dequantize(), head.layer, executor)
-        self.held_bytes = sum(4 * part.elements for part in head.matrices)
+        self.held_bytes = 4 * head.elements
         self.seen_bytes = 0 if self._sight is None else self._sight.token_bytes
-        self.operations = operations_of(head)
+        self.operations = 2 * head.elements
 
     def unroll(self, asked: Unrolling) -> Guessed:
         count, depth = len(asked.tokens), asked.depth
@@ -51,13 +52,14 @@ class ReferenceUnroller:
         chances = np.zeros((count, depth, GUESSES))
         survival: DoubleArray = np.ones(count)
         states, newest = self._head.states(asked.hidden), asked.tokens
+        views = [] if self._sight is None else self._sight.read(asked)
         for step in range(depth):
             going = survival >= asked.least
             if not going.any():
                 return Guessed(tokens, chances, step)
             z = np.concatenate([states, self._head.whole_head.take(newest)], axis=1)
             if self._sight is not None:
-                z = np.concatenate([z, self._sight.seen(z, asked, step)], axis=1)
+                z = np.concatenate([z, self._sight.seen(z, asked, step, views)], axis=1)
             states = states + linear(silu(linear(z, self._gate)) * linear(z, self._up), self._down)
             found, said = self._guess(linear(states, self._rows).astype(np.float64), asked, step)
             tokens[going, step], chances[going, step] = found[going], said[going]
@@ -89,23 +91,26 @@ class _Sight:
         self._frequencies = rope_frequencies(config)
         self.token_bytes = 2 * config.kv_heads * config.head_dim * executor.kv_itemsize
 
-    def seen(self, z: FloatArray, asked: Unrolling, step: int) -> FloatArray:
+    def read(self, asked: Unrolling) -> list[_View]:
+        """Keys and values of each sequence, (T, kv_heads, head_dim)."""
+        return [self._executor.kv(self._layer, slots) for slots in asked.seen]
+
+    def seen(self, z: FloatArray, asked: Unrolling, step: int, views: list[_View]) -> FloatArray:
         """(n, heads * head_dim) of z (n, 2 * hidden)."""
         kv_heads, group, width = self._shape
         angles = rope_angles(asked.positions - 1 + step, self._frequencies)
         queries = rotate(linear(z, self._query).reshape(len(z), kv_heads * group, width), *angles)
         found = np.empty((len(z), kv_heads, group, width), dtype=np.float32)
-        for row, slots in enumerate(asked.seen):
-            keys, values = self._executor.kv(self._layer, slots)  # (T, kv_heads, head_dim)
+        for row, (keys, values) in enumerate(views):
             scores = np.einsum("hgd,thd->hgt", queries[row].reshape(self._shape), keys) * np.float32(width**-0.5)
             weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
             found[row] = np.einsum("hgt,thd->hgd", weights / weights.sum(axis=-1, keepdims=True), values)
         return found.reshape(len(z), -1)
 
 
-def operations_of(head: DraftHead) -> int:
-    """Of one step for one sequence: a multiplication and an addition for each weight."""
-    return 2 * sum(part.elements for part in head.matrices)
+def can_look(executor: Executor) -> bool:
+    """Whether heads that look at K/V can be unrolled beside an executor."""
+    return isinstance(executor, HasKV)
 
 
 class LateUnroller:

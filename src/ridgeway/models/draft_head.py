@@ -100,10 +100,15 @@ class DraftHead:
         return Tensor("head", whole.format, (len(rows), whole.shape[1]), whole.data[rows])
 
     @property
-    def matrices(self) -> tuple[Tensor, ...]:
-        """The matrices that a step multiplies with, the model's rows included."""
-        own = (self.gate, self.up, self.down, self.head)
+    def stored(self) -> tuple[Tensor, ...]:
+        """The matrices of its own that a step multiplies with."""
+        own = (self.gate, self.up, self.down)
         return own if self.query is None else (self.query, *own)
+
+    @property
+    def elements(self) -> int:
+        """Weights that a step multiplies with, the model's rows included."""
+        return sum(part.elements for part in self.stored) + len(self.tokens) * self.hidden
 
     def states(self, hidden: FloatArray) -> FloatArray:
         """What meets the model's head, (n, hidden), of hidden states before the final norm."""
@@ -140,27 +145,33 @@ def load_draft_head(path: Path, model: Model) -> DraftHead:
     also `query` and `layer`. Raises ModelError.
     """
     file = read_safetensors(path)
-    missing = [name for name in ("tokens", *_MATRICES) if name not in file.shapes]
+    looks = ("query", "layer") if "query" in file.shapes else ()
+    missing = [name for name in ("tokens", *_MATRICES, *looks) if name not in file.shapes]
     if missing:
         raise ModelError(path, f"is no draft head: it lacks the tensor {missing[0]}")
-    config = model.config
     tokens = ints(file.read("tokens").dequantize())
-    if not len(tokens) or tokens.min() < 0 or tokens.max() >= config.vocab_size:
-        raise ModelError(path, f"knows tokens outside the vocabulary of {model.name}, which has {config.vocab_size}")
     gate, up, down = (file.read(name) for name in _MATRICES)
-    query, layer, width = None, 0, 0
-    expected: list[tuple[Tensor, tuple[int, ...]]] = []
-    if "query" in file.shapes:
-        if "layer" not in file.shapes:
-            raise ModelError(path, "is no draft head: it lacks the tensor layer, which says whose K/V it looks at")
-        query, layer = file.read("query"), int(file.read("layer").dequantize()[0])
-        width = config.heads * config.head_dim
-        expected.append((query, (width, 2 * config.hidden)))
-        if not 0 <= layer < config.layers:
-            raise ModelError(path, f"looks at layer {layer}; {model.name} has {config.layers}, counted from 0")
-    inner = gate.shape[0]
-    expected += [(gate, (inner, 2 * config.hidden + width)), (up, gate.shape), (down, (config.hidden, inner))]
-    for tensor, shape in expected:
+    query, layer = (file.read("query"), int(file.read("layer").dequantize()[0])) if looks else (None, 0)
+    head = DraftHead.of(model, tokens, gate, up, down, query, layer)
+    wrong = misfit(head, model)
+    if wrong is not None:
+        raise ModelError(path, wrong)
+    return head
+
+
+def misfit(head: DraftHead, model: Model) -> str | None:
+    """Why a head cannot draft for a model; None if it can."""
+    config, tokens = model.config, head.tokens
+    if not len(tokens) or tokens.min() < 0 or tokens.max() >= config.vocab_size:
+        return f"knows tokens outside the vocabulary of {model.name}, which has {config.vocab_size}"
+    width = 0 if head.query is None else config.heads * config.head_dim
+    inner = head.gate.shape[0]
+    shapes = [(inner, 2 * config.hidden + width), (inner, 2 * config.hidden + width), (config.hidden, inner)]
+    if head.query is not None:
+        shapes.insert(0, (width, 2 * config.hidden))
+    for tensor, shape in zip(head.stored, shapes, strict=True):
         if tensor.shape != shape:
-            raise ModelError(path, f"is made for another model: {tensor.name} is {tensor.shape}, expected {shape}")
-    return DraftHead.of(model, tokens, gate, up, down, query, layer)
+            return f"is made for another model: {tensor.name} is {tensor.shape}, expected {shape}"
+    if head.query is not None and not 0 <= head.layer < config.layers:
+        return f"looks at layer {head.layer}; {model.name} has {config.layers}, counted from 0"
+    return None

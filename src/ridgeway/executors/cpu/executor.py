@@ -27,7 +27,7 @@ from ridgeway.executors.hidden import with_hidden
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import choose_instruction_set
 from ridgeway.kernels.cpu.kernels import stream_kernel
-from ridgeway.kernels.cpu.layout import L, R, S
+from ridgeway.kernels.cpu.layout import CAREFUL, B, L, R, S
 from ridgeway.kernels.cpu.residence import tidy
 from ridgeway.kernels.cpu.team import Team, usable_cores
 from ridgeway.kernels.reference.distribution import with_distributions
@@ -135,7 +135,7 @@ class CpuExecutor:
         """A draft head of the model, in kernels of the same team."""
         sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache.layer_bytes, self._reach)
         unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight)
-        tidy(part.data for part in head.matrices)
+        tidy(part.data for part in head.stored)
         return unroller
 
     def measure_arithmetic(self) -> float:
@@ -167,7 +167,8 @@ class CpuExecutor:
         buffers, step = self._buffers, self._buffers.step
         rows, reads = batch.rows, batch.reads
         tasks = len(plan.blocks) * self.config.kv_heads
-        splits = plan.segments > 1 and tasks < 4 * self.threads
+        few = tasks < CAREFUL * self.threads
+        splits = plan.segments > 1 and few
         buffers.fit(rows, reads, rows * self.config.heads * plan.segments if splits else 0)
         self._embedding.write(joined([entry.query.tokens for entry in batch.entries]), buffers.x)
         self._reach(int(plan.rows[:, R.position].max()))
@@ -179,9 +180,10 @@ class CpuExecutor:
         step[S.first_phase] = self._team.phase
         step[S.rows], step[S.reads] = rows, reads
         step[S.blocks], step[S.segments], step[S.splits] = len(plan.blocks), plan.segments, splits
-        few = tasks < 4 * self.threads and rows > len(batch.entries)
-        step[S.whole] = tasks // self.threads * self.threads if few else tasks
-        step[S.pieces] = self.threads
+        # A query's only row prepares its K/V in the task that attends, which must not be done twice.
+        cut = few and rows > len(batch.entries)
+        step[S.whole] = tasks // self.threads * self.threads if cut else tasks
+        step[S.pieces] = min(self.threads, int(plan.blocks[:, B.rows].max()))
         step[S.alone] = not splits and rows == len(batch.entries)
         step[S.measures] = any(measures_needed(entry.query.read) for entry in batch.entries)
         if batch.sublayers is not None or not self._runs_whole:

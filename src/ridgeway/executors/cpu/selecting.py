@@ -60,10 +60,10 @@ class Selector:
         """Tokens of `rows`; tokens, best: each row's likeliest and its logit."""
         vocabulary = logits.shape[1]
         whole = (selection.top_k == 0) & (selection.top_p >= 1) & (selection.min_p <= 0)
-        mine = whole[rows].tolist()
-        owner, pieces = _pieces(vocabulary, tuple(mine))
+        untruncated = whole[rows].tolist()
+        owner, pieces = _pieces(vocabulary, tuple(untruncated))
         results, winners, candidates = self._run(logits, selection, rows, owner, pieces, tokens, best)
-        if all(mine):  # as by far the most are
+        if all(untruncated):  # as by far the most are
             likeliest = results.reshape(len(rows), -1).argmax(axis=1)
             return np.take_along_axis(winners.reshape(len(rows), -1), likeliest[:, None], axis=1)[:, 0]
         chosen = tokens[rows]
@@ -71,7 +71,7 @@ class Selector:
         first_task = np.searchsorted(owner, np.arange(len(rows)))
         for place in range(len(rows)):
             first = first_task[place]
-            if mine[place]:
+            if untruncated[place]:
                 own = slice(first, first + -(-vocabulary // PIECE))
                 chosen[place] = winners[own][results[own].argmax()]
             elif winners[first] < 0:
@@ -104,16 +104,16 @@ class Selector:
     ) -> tuple[DoubleArray, IntArray, AnyArray]:
         count = len(owner)
         some = slice(None) if len(rows) == len(tokens) else rows
-        of_rows = np.empty((len(rows), TASK_DOUBLES))
-        of_rows[:, N.temperature], of_rows[:, N.best] = selection.temperature[some], best[some]
-        of_rows[:, N.top_p], of_rows[:, N.min_p] = selection.top_p[some], selection.min_p[some]
-        numbers = of_rows[owner]
-        of_rows = np.empty((len(rows), TASK_LONGS), dtype=np.int64)
-        of_rows[:, T.logits] = logits.ctypes.data + rows * logits.strides[0]
-        of_rows[:, T.seed] = selection.seed[some].view(np.int64)
-        of_rows[:, T.sample], of_rows[:, T.position] = selection.sample[some], selection.position[some]
-        of_rows[:, T.best_token], of_rows[:, T.top_k] = tokens[some], selection.top_k[some]
-        fields = of_rows[owner]
+        wished = np.empty((len(rows), TASK_DOUBLES))
+        wished[:, N.temperature], wished[:, N.best] = selection.temperature[some], best[some]
+        wished[:, N.top_p], wished[:, N.min_p] = selection.top_p[some], selection.min_p[some]
+        numbers = wished[owner]
+        asked = np.empty((len(rows), TASK_LONGS), dtype=np.int64)
+        asked[:, T.logits] = logits.ctypes.data + rows * logits.strides[0]
+        asked[:, T.seed] = selection.seed[some].view(np.int64)
+        asked[:, T.sample], asked[:, T.position] = selection.sample[some], selection.position[some]
+        asked[:, T.best_token], asked[:, T.top_k] = tokens[some], selection.top_k[some]
+        fields = asked[owner]
         fields[:, T.first : T.truncated + 1] = pieces
         results, winners = np.empty(count), np.empty(count, dtype=np.int64)
         candidates = np.empty((count if pieces[:, 2].any() else 0, MOST_CANDIDATES), dtype=np.int32)
@@ -129,7 +129,7 @@ class Selector:
         return results, winners, candidates
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _pieces(vocabulary: int, whole: tuple[bool, ...]) -> tuple[IntArray, IntArray]:
     """The tasks in which tokens are drawn for rows from the whole vocabulary, or not: of which row, and (tasks, 3)
     the first token, how many, and whether the row's distribution is truncated.
@@ -141,7 +141,10 @@ def _pieces(vocabulary: int, whole: tuple[bool, ...]) -> tuple[IntArray, IntArra
         for first in range(0, vocabulary, step)
     ]
     table = np.array(tasks, dtype=np.int64)
-    return table[:, 0].copy(), table[:, 1:].copy()
+    owner, pieces = table[:, 0].copy(), table[:, 1:].copy()
+    for shared in (owner, pieces):
+        shared.setflags(write=False)
+    return owner, pieces
 
 
 def _likeliest(logits: FloatArray, rows: IntArray, candidates: AnyArray, counts: IntArray, limit: int) -> IntArray:

@@ -49,7 +49,7 @@ class Sight:
         layer[L.window] = 0  # it sees all of the text
         places, values = self._own
         step[places] = values
-        self._slots = asked.seen[0] if count == 1 else np.concatenate(asked.seen)
+        self._slots = np.ascontiguousarray(asked.seen[0] if count == 1 else np.concatenate(asked.seen), dtype=np.int64)
         counts = [len(slots) for slots in asked.seen]
         first = 0
         for row, (seen, position) in enumerate(zip(counts, asked.positions.tolist(), strict=True)):

@@ -6,7 +6,6 @@ from ridgeway.core.arrays import AnyArray, FloatArray, IntArray
 from ridgeway.core.drafting import GUESSES, Guessed, Unrolling
 from ridgeway.executors.cpu.sight import Sight
 from ridgeway.executors.cpu.weights import matrix_table
-from ridgeway.executors.draft_heads import operations_of
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import InstructionSet
 from ridgeway.kernels.cpu.kernels import unroll_kernel
@@ -23,7 +22,8 @@ _MOST_ROWS = 64
 
 
 class CpuUnroller:
-    """Matrices are kept in 4 bits: their bytes are what a step costs, and guesses may be wrong.
+    """Matrices are kept in 4 bits: their bytes are what a step costs, and guesses may be wrong. The rows that it feeds
+    on, one a step, are kept as fp16 beside them.
 
     See `core.drafting.Unroller` for the contract.
     """
@@ -37,12 +37,13 @@ class CpuUnroller:
         self._table: IntArray = np.zeros(UNROLL_LONGS, dtype=np.int64)
         self._kept: list[AnyArray] = []
         self.held_bytes, room = 0, Room()
-        self.operations = operations_of(head)
-        places = (UF.query, UF.gate, UF.up, UF.down, UF.head)
-        rows = head.head.dequantize().astype(np.float16)
-        self._table[UF.fed] = rows.ctypes.data
-        self._kept.append(rows)
-        for place, tensor in zip(places[-len(head.matrices) :], head.matrices, strict=True):
+        self.operations = 2 * head.elements
+        matrices = (*head.stored, head.head)
+        fed = matrices[-1].dequantize().astype(np.float16)
+        self._table[UF.fed] = fed.ctypes.data
+        self._kept.append(fed)
+        places = (UF.query, UF.gate, UF.up, UF.down, UF.head)[-len(matrices) :]
+        for place, tensor in zip(places, matrices, strict=True):
             matrix = tile_matrix(_in_four_bits(tensor), room)
             forget(tensor.data)
             table = matrix_table(matrix, compiler, isa, again=True)

@@ -1,4 +1,4 @@
-"""Attention within a weight stream: from the products of a row to what its heads mix together."""
+"""Attention of a weight stream, and of a draft head: from the products of a row to what its heads mix together."""
 
 import numpy as np
 from numba import njit

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 LANES = 16  # of a vector of floats
 CHUNK = 64  # keys that attention takes at a time
+CAREFUL = 4  # tasks of attention for each thread: fewer are claimed one by one, and cut where they do not go round
 SEGMENT = 512  # keys whose chunks one after the other update one state
 
 MATRIX_LONGS = 6
@@ -235,7 +236,7 @@ class UnrollFields(NamedTuple):
     z_stride: int
     z_packed: int
     z_packed_bytes: int
-    product: int  # (rows, product_stride): of gate and up; of down
+    product: int  # (rows, product_stride): of the query; of gate and up; of down
     product_stride: int
     gated: int
     gated_stride: int

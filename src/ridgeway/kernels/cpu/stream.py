@@ -14,12 +14,10 @@ from numba.extending import intrinsic
 from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
 from ridgeway.kernels.cpu.heads import attend, combine, prepare_head
 from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, store
-from ridgeway.kernels.cpu.layout import BLOCK_LONGS, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
+from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CAREFUL, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best
-
-_FEW = 4  # tasks for each thread: below that they are claimed one by one
 
 
 @intrinsic
@@ -230,7 +228,7 @@ def _attend(control, phase, step, layer, member):
     else:
         total = whole + (total - whole) * pieces
     threads = step[S.threads]
-    if total <= _FEW * threads:
+    if total <= CAREFUL * threads:
         threads = total  # one at a time
     scratch = step[S.scratch] + member * step[S.scratch_bytes]
     while True:
