@@ -8,7 +8,7 @@ rows of the same step included.
 
 Scores of one row are sums in 16 lanes over the dimensions of a head, four keys at a time. Where there are registers for
 it, three queries share the keys and values that were loaded: the sums of each are the same. A chunk that more queries
-see is first widened to floats, once for all of them.
+see, or that is stored in eight bits, is first widened to floats, once for all of them.
 """
 
 import numpy as np
