@@ -1,5 +1,7 @@
 """Estimates learn from what was observed; floors do not."""
 
+from math import log
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,16 @@ def test_of_its_own_a_kind_knows_what_was_seen_at_contexts_near_by_but_not_of_ot
     calibration = Calibration()
     for _ in range(2):
         calibration.observe(Kind("memory", 4, 1), 1.5)
-    assert calibration.own(Kind("memory", 4, 2)) == pytest.approx(1.5)
+    assert calibration.own(Kind("memory", 4, 2)) == (pytest.approx(1.5), True)
     assert calibration.own(Kind("memory", 4, 8)) is None
     assert calibration.own(Kind("memory", 5, 1)) is None
+
+
+def test_what_earlier_processes_saw_of_a_kind_gives_way_to_what_this_one_sees() -> None:
+    calibration = Calibration()
+    kind = Kind("memory", 4, 1)
+    calibration.recall({kind: [log(4.0)] * 20})
+    assert calibration.own(kind) == (pytest.approx(4.0), False)
+    for _ in range(2):
+        calibration.observe(kind, 1.5)
+    assert calibration.own(kind) == (pytest.approx(1.5), True)

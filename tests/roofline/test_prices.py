@@ -69,6 +69,18 @@ def test_what_was_observed_of_some_rows_counts_for_fewer_rows_too():
     assert prices[9] > prices[7]
 
 
+def test_what_only_earlier_processes_observed_makes_no_row_dearer():
+    earlier, model = fresh(), fresh()
+    observe(earlier, 1, 1.0)
+    observe(earlier, 4, 30.0)  # others used the machine
+    model.calibration.recall(earlier.calibration.to_keep({}))
+    prices = PriceList(model, [QueryShape(1, 32)])
+    row = model.compute_seconds(model.count([QueryShape(1, 32)]))
+    assert prices[3] - prices[0] == pytest.approx(3 * row, rel=0.1)
+    observe(model, 4, 30.0)
+    assert relative(model)[3] > 20
+
+
 def test_a_step_at_which_rows_become_dear_is_seen():
     model = fresh()
     for rows, times in ((1, 1.0), (4, 1.06), (5, 1.6)):

@@ -109,14 +109,17 @@ class Calibration:
             self._known[kind] = self._correction(kind, sources), {kind, *sources}
         return self._known[kind][0]
 
-    def own(self, kind: Kind) -> float | None:
+    def own(self, kind: Kind) -> tuple[float, bool] | None:
         """The median ratio of steps of that very kind, or with a little more or less attention, nothing lent by other
-        numbers of rows; None if fewer than two were seen.
+        numbers of rows, and whether this process saw such steps: then nothing else counts. None if fewer than two were
+        seen.
         """
         for more in (0, -1, 1, -2, 2):
-            logs = self._of(kind._replace(attention=kind.attention + more))
+            near = kind._replace(attention=kind.attention + more)
+            new = self._logs.get(near, ())
+            logs = new if len(new) > 1 else self._of(near)
             if len(logs) > 1:
-                return exp(_quantile(sorted(logs), 0.5))
+                return exp(_quantile(sorted(logs), 0.5)), logs is new
         return None
 
     def _correction(self, kind: Kind, sources: Iterable[Kind]) -> Correction:

@@ -288,10 +288,15 @@ class CostModel:
         seconds, floor = self._uncorrected(cost), self.floor(cost)
         return Estimate(*(max(floor, seconds * factor) for factor in (middle, low, high)))
 
-    def observed(self, cost: Cost) -> float | None:
-        """Seconds of such streams as told by those of that very kind that were observed; None if hardly any was."""
-        factor = self.calibration.own(self._kind(cost))
-        return None if factor is None else max(self.floor(cost), factor * self._uncorrected(cost))
+    def observed(self, cost: Cost) -> tuple[float, bool] | None:
+        """Seconds of such streams as told by those of that very kind that were observed, and whether this process did,
+        or only earlier ones; None if hardly any was.
+        """
+        own = self.calibration.own(self._kind(cost))
+        if own is None:
+            return None
+        factor, here = own
+        return max(self.floor(cost), factor * self._uncorrected(cost)), here
 
     def bound(self, cost: Cost) -> Bound:
         """What takes longest at the machine's ceilings: memory, arithmetic, or the overhead of a step."""

@@ -6,7 +6,8 @@ a kind, and renewed now and then, as the cost model learns from every step and s
 How many rows are nearly free is what decides, and that no ceiling tells: it depends on the tiles of a kernel. So what
 was observed of steps with some number of rows counts for those between as well. Where nothing was observed yet, each
 row is taken to add what its products take at least, even if they might hide behind the reading of weights: who knows
-nothing begins with short drafts.
+nothing begins with short drafts. What only earlier processes observed makes rows cheaper than that, but not dearer:
+others may have used the machine then, and rows that are taken for too dear are hardly ever tried.
 """
 
 from collections.abc import Sequence
@@ -46,9 +47,12 @@ class PriceList:
         """Price some rows more: linear up to the next number of rows that was observed, else as estimated."""
         known, last = len(self._seconds), self._seconds[-1]
         for more in range(1, _AHEAD + 1):
-            seconds = self._cost_model.observed(self._cost(known - 1 + more))
-            if seconds is not None:
+            observed = self._cost_model.observed(self._cost(known - 1 + more))
+            if observed is not None:
+                seconds, here = observed
                 slope = max(0.0, seconds - last) / more
+                if not here:
+                    slope = min(slope, self._products)
                 self._seconds += [last + row * slope for row in range(1, more + 1)]
                 return
         for added in range(known, known + _AHEAD):
