@@ -103,5 +103,16 @@ def test_at_first_prices_are_renewed_at_every_step():
     prices = Prices(model)
     before = prices.of([QueryShape(1, 32)])[3]
     observe(model, 4, 3.0)
-    prices.observe_host(0.001)
+    prices.observe_host(0.001, drafting=False)
     assert prices.of([QueryShape(1, 32)])[3] > 2 * before
+
+
+def test_the_hosts_time_is_told_apart_by_whether_anything_was_drafted():
+    prices = Prices(fresh())
+    assert prices.host(drafting=True) == prices.host(drafting=False) == 0
+    for _ in range(50):
+        prices.observe_host(0.001, drafting=False)
+    assert prices.host(drafting=True) == prices.host(drafting=False) == pytest.approx(0.001)
+    prices.observe_host(0.003, drafting=True)
+    assert prices.host(drafting=True) == pytest.approx(0.003)
+    assert prices.host(drafting=False) == pytest.approx(0.001)

@@ -99,6 +99,7 @@ class Engine:
         self._judge = Judge(self._target, self.draft_models)
         self._selections = Selections()
         self._streaming = 0.0  # seconds of this step's weight streams
+        self._drafting = False  # whether anything was drafted for it
         self.tracked: dict[str, Tracked] = {}
         self._arrivals = 0
         self._result = StepResult()
@@ -171,7 +172,7 @@ class Engine:
         whole = bool(result.finished) or not self.busy  # whoever asked wants the whole account
         result.reports += self._judge.reports(whole)
         if planned:
-            self.prices.observe_host(perf_counter() - began - self._streaming)
+            self.prices.observe_host(perf_counter() - began - self._streaming, self._drafting)
         if not self.busy:
             self.check()
         return result
@@ -216,6 +217,7 @@ class Engine:
     def _plan(self, grants: list[Grant]) -> list[Planned]:
         """Drafts, then a query for each granted sequence."""
         drafts = self._drafts(grants)
+        self._drafting = any(len(tree) for tree in drafts.values())
         planned = []
         for grant in grants:
             running, sequence = grant.running, grant.running.sequence
@@ -277,7 +279,7 @@ class Engine:
             nonlocal prices
             if prices is None:
                 prices = self.prices.of([shape(grant) for grant in grants if grant.rows])
-            return prices[drafted] + self.prices.host
+            return prices[drafted] + self.prices.host(drafted > 0)
 
         certain = sum(grant.rows >= grant.running.sequence.pending for grant in grants)
         running = [grant.running for grant in group]

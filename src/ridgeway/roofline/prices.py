@@ -64,11 +64,11 @@ class PriceList:
 
 
 class Prices:
-    """Price lists of the batches that come up. host: mean seconds of a step outside its weight streams."""
+    """Price lists of the batches that come up, and what a step takes outside its weight streams: more with drafts."""
 
     def __init__(self, cost_model: CostModel) -> None:
         self.cost_model = cost_model
-        self.host = 0.0
+        self._host = {False: 0.0, True: 0.0}  # mean seconds, by whether anything was drafted
         self._steps = 0
         self._lists: dict[tuple[int, int, int], PriceList] = {}
 
@@ -84,11 +84,15 @@ class Prices:
         found.uses += 1
         return found
 
-    def observe_host(self, seconds: float) -> None:
+    def host(self, drafting: bool) -> float:
+        """Mean seconds of a step outside its weight streams; as long as one kind was not seen, of the other."""
+        return self._host[drafting] or self._host[not drafting]
+
+    def observe_host(self, seconds: float, drafting: bool) -> None:
         """Learn from a step that spent `seconds` outside its weight streams."""
         self._steps += 1
-        weight = _WEIGHT if self.host else 1.0
-        self.host += weight * (seconds - self.host)
+        before = self._host[drafting]
+        self._host[drafting] += (_WEIGHT if before else 1.0) * (seconds - before)
 
 
 def _numbers(cost: Cost) -> tuple[int, ...]:
