@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_json(path: Path, plain: Any, indent: int | None = None) -> None:
-    """Replace the file by `plain`. indent: for files that people read; it takes ten times longer. Raises OSError."""
+    """Replace the file by `plain`. indent: for files that people read; it takes six times longer. Raises OSError."""
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
     try:
         with os.fdopen(handle, "w") as file:
