@@ -61,7 +61,7 @@ def check(executor, batch):
     expected, expected_second = answer(np.concatenate([one.logits for one in logits]), batch)
     assert_array_equal(first.tokens, expected.tokens)
     assert_array_equal(second.tokens, expected_second.tokens)
-    for name, value in vars(expected).items():
+    for name, value in expected._asdict().items():
         found = getattr(first, name)
         assert (found is None) == (value is None), name
         if value is not None and value.dtype != np.int64:

@@ -146,8 +146,7 @@ class Query:
         return tokens[::-1]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What was read out of one query: arrays over its n read rows; None: not asked for.
 
     tokens: (n,) chosen tokens. logprobs: (n,) of the chosen tokens. ranks: (n,) how many tokens are likelier than the
@@ -174,8 +173,8 @@ class Answer:
         """The answer of read rows `start` to `stop - 1`."""
         if start == 0 and stop == len(self.tokens):
             return self
-        cut: dict[str, Any] = {name: None if array is None else array[start:stop] for name, array in vars(self).items()}
-        return Answer(**cut)
+        cut: list[Any] = [None if array is None else array[start:stop] for array in self]
+        return Answer(*cut)
 
 
 @dataclass(frozen=True)
@@ -260,7 +259,7 @@ class Entry:
     def context_slots(self) -> IntArray:
         """Logical indexes, below `cached`, of the cached slots that the rows see, in order."""
         if self.query.context is None:
-            return np.arange(self.cached, dtype=np.int64)
+            return span(0, self.cached)
         return np.concatenate([NO_INTS, *(np.arange(*span, dtype=np.int64) for span in self.query.context)])
 
 
@@ -278,7 +277,17 @@ class Batch:
 
     @cached_property
     def reads(self) -> int:
-        return sum(len(entry.query.read) for entry in self.entries)
+        return len(self.read_rows)
+
+    @cached_property
+    def read_rows(self) -> IntArray:
+        """Which rows of the batch are read, in order: (reads,)."""
+        first = 0
+        rows: list[int] = []
+        for entry in self.entries:
+            rows += [first + row for row in entry.query.read.rows.tolist()]
+            first += len(entry.query)
+        return ints(rows)
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,13 @@ class Tree(Visibility):
     @classmethod
     def of_parents(cls, parent: IntArray) -> "Tree":
         """The tree in which row i sees itself and what row `parent[i]` sees (-1: only the cached context)."""
-        rows = len(parent)
-        sees = np.eye(rows, dtype=np.bool_)
+        rows, width = len(parent), -(-len(parent) // 8)
+        seen: list[int] = []  # bit by bit, which is quicker than array by array
         for row, above in enumerate(parent.tolist()):
-            if above >= 0:
-                sees[row] |= sees[above]
-        return cls(sees)
+            seen.append(1 << row | (seen[above] if above >= 0 else 0))
+        packed = np.frombuffer(b"".join(bits.to_bytes(width, "little") for bits in seen), dtype=np.uint8)
+        sees = np.unpackbits(packed.reshape(rows, width), axis=1, count=rows, bitorder="little")
+        return cls(sees.view(np.bool_))
 
 
 CAUSAL = Causal()

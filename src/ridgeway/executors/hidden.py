@@ -1,7 +1,6 @@
 """Hidden states for whoever asks: the residual stream behind the last layer, of the rows that are read."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,10 +17,12 @@ def with_hidden(
     """
     if not any("hidden" in entry.query.read.measures for entry in batch.entries):
         return answers
-    result, first = [], 0
+    hidden = np.asarray(take(batch.read_rows), dtype=np.float32)
+    result, start = [], 0
     for answer, entry in zip(answers, batch.entries, strict=True):
+        stop = start + len(entry.query.read)
         if "hidden" in entry.query.read.measures:
-            answer = replace(answer, hidden=np.asarray(take(first + entry.query.read.rows), dtype=np.float32))
+            answer = answer._replace(hidden=hidden[start:stop])
         result.append(answer)
-        first += len(entry.query)
+        start = stop
     return tuple(result)

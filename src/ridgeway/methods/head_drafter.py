@@ -45,7 +45,7 @@ class HeadDrafter(Drafter):
 
     def guess(self, sequences: Sequences[Sequence], streams: Streams) -> list[Trie]:
         """What may follow each of `sequences`, all of which are `ready`: a chain of tokens, and their runners-up."""
-        hidden = np.stack([self._reached[sequence].hidden for sequence in sequences])
+        hidden = np.array([self._reached[sequence].hidden for sequence in sequences])
         guessed = streams.unroll(sequences, hidden, self.depth, self.least)
         return [tree_of(guessed, place) for place in range(len(sequences))]
 

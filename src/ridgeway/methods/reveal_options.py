@@ -4,7 +4,7 @@ A schedule (`sampler`, `steps`) and a rule (`reveal`) are told apart and compose
 the two fit each other.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -135,8 +135,7 @@ def of_the_drawn(answer: Answer, distribution: DoubleArray) -> Answer:
     confidence = np.take_along_axis(distribution, answer.tokens[:, None], axis=1)[:, 0]
     best = -np.partition(-distribution, 1, axis=1)[:, :2]
     logs = np.log(np.where(distribution > 0, distribution, 1.0))
-    return replace(
-        answer,
+    return answer._replace(
         confidence=confidence,
         margin=best[:, 0] - best[:, 1],
         entropy=-(distribution * logs).sum(axis=1),

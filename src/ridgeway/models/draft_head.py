@@ -112,8 +112,9 @@ class DraftHead:
 
     def states(self, hidden: FloatArray) -> FloatArray:
         """What meets the model's head, (n, hidden), of hidden states before the final norm."""
-        scale = 1 / np.sqrt(np.square(hidden).mean(axis=-1, keepdims=True) + self.eps)
-        states: FloatArray = hidden * scale.astype(np.float32) * self.norm
+        squares = np.einsum("nh,nh->n", hidden, hidden)
+        scale = 1 / np.sqrt(squares / np.float32(hidden.shape[1]) + np.float32(self.eps))
+        states: FloatArray = hidden * scale[:, None] * self.norm
         return states
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray, ints, joined
+from ridgeway.core.arrays import FloatArray, IntArray, joined
 from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
@@ -176,7 +176,7 @@ class CpuExecutor:
         buffers.put(S.block_table, plan.blocks)
         buffers.put(S.key_slots, plan.key_slots)
         buffers.put(S.key_positions, plan.key_positions)
-        buffers.put(S.read_rows, _read_rows(batch))
+        buffers.put(S.read_rows, batch.read_rows)
         step[S.first_phase] = self._team.phase
         step[S.rows], step[S.reads] = rows, reads
         step[S.blocks], step[S.segments], step[S.splits] = len(plan.blocks), plan.segments, splits
@@ -212,13 +212,3 @@ class CpuExecutor:
         self._angles = (np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
         step = self._buffers.step
         step[S.cosines], step[S.sines] = (table.ctypes.data for table in self._angles)
-
-
-def _read_rows(batch: Batch) -> IntArray:
-    """Rows of the batch that are read, in order."""
-    first = 0
-    rows: list[int] = []
-    for entry in batch.entries:
-        rows += [first + row for row in entry.query.read.rows.tolist()]
-        first += len(entry.query)
-    return ints(rows)

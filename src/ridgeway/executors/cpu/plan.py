@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, joined
+from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, joined, span
 from ridgeway.core.query import Batch, Entry
 from ridgeway.core.visibility import Bidirectional, Causal
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CHUNK, ROW_LONGS, SEGMENT, B, R
@@ -40,23 +40,23 @@ def plan_batch(batch: Batch, block_rows: int, windows: bool) -> Plan:
     for entry in batch.entries:
         count = len(entry.query)
         if count == 1 and not windows and entry.query.context is None:  # by far the most frequent: made quick
-            seen = entry.cached + 1
-            tables[first_row] = (entry.query.positions.item(), entry.slots.item(entry.cached), seen, 0)
+            keys = entry.cached + 1
+            tables[first_row] = (entry.query.positions.item(), entry.slots.item(entry.cached), keys, 0)
             slots.append(entry.slots)
-            blocks.append((first_row, 1, first_key, seen, seen))
-            first_row, first_key = first_row + 1, first_key + seen
+            blocks.append((first_row, 1, first_key, keys, keys))
+            first_row, first_key = first_row + 1, first_key + keys
             continue
         table = tables[first_row : first_row + count]
         table[:, R.position] = entry.query.positions
         table[:, R.slot] = entry.slots[entry.cached :]
-        keys, shared = _list_keys(entry, table, first_key)
-        slots.append(entry.slots if keys is None else entry.slots[keys])
+        listed, shared = _list_keys(entry, table, first_key)
+        slots.append(entry.slots if listed is None else entry.slots[listed])
         if windows:
-            positions.append(_key_positions(entry) if keys is None else _key_positions(entry)[keys])
+            positions.append(_key_positions(entry) if listed is None else _key_positions(entry)[listed])
+        seen = table[:, R.seen].tolist()
         for start in range(0, count, block_rows):
-            rows = min(block_rows, count - start)
-            longest = int(table[start : start + rows, R.seen].max())
-            blocks.append((first_row + start, rows, first_key, shared, longest))
+            several = seen[start : start + block_rows]
+            blocks.append((first_row + start, len(several), first_key, shared, max(several)))
         first_row += count
         first_key += len(slots[-1])
     segments = -(-max(block[B.longest] for block in blocks) // SEGMENT)
@@ -77,21 +77,20 @@ def _list_keys(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray 
         table[:, R.seen] = entry.cached + seen
         return None, entry.cached + count
     context = entry.context_slots()
-    rows = np.arange(entry.cached, entry.cached + count)
+    rows = span(entry.cached, entry.cached + count)
     if seen is not None:
         table[:, R.seen] = len(context) + seen
         return np.concatenate([context, rows]), len(context) + count
     sees = entry.query.visibility.matrix(entry.query.positions)
     shared = len(context) // CHUNK * CHUNK
-    parts = [context[:shared]]
-    place = first_key + shared
-    for row in range(count):
-        own = np.concatenate([context[shared:], rows[sees[row]]])
-        table[row, R.seen] = shared + len(own)
-        table[row, R.own_start] = place
-        parts.append(own)
-        place += len(own)
-    return np.concatenate(parts), shared
+    rest = len(context) - shared
+    sees_own = np.ones((count, rest + count), dtype=np.bool_)  # the keys after the shared ones
+    sees_own[:, rest:] = sees
+    own = np.concatenate([context[shared:], rows])[sees_own.nonzero()[1]]  # row after row
+    lengths = rest + sees.sum(axis=1)
+    table[:, R.seen] = shared + lengths
+    table[:, R.own_start] = first_key + shared + np.cumsum(lengths) - lengths
+    return np.concatenate([context[:shared], own]), shared
 
 
 def _prefix_lengths(entry: Entry) -> IntArray | None:
@@ -99,12 +98,12 @@ def _prefix_lengths(entry: Entry) -> IntArray | None:
     visibility = entry.query.visibility
     count = len(entry.query)
     if isinstance(visibility, Causal):
-        return np.arange(1, count + 1)
+        return span(1, count + 1)
     if isinstance(visibility, Bidirectional):
         return np.full(count, count)
     sees: BoolArray = visibility.matrix(entry.query.positions)
     lengths: IntArray = sees.sum(axis=1)
-    if (sees == (np.arange(count)[None, :] < lengths[:, None])).all():
+    if (sees == (span(0, count) < lengths[:, None])).all():
         return lengths
     return None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ridgeway.core.arrays import IntArray
+from ridgeway.core.arrays import IntArray, ints, joined
 from ridgeway.core.drafting import Unrolling
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, ROW_LONGS, SEGMENT, B, L, S
 from ridgeway.kernels.cpu.residence import aligned
@@ -39,20 +39,20 @@ class Sight:
         self._blocks[:, B.first_row], self._blocks[:, B.rows] = np.arange(most_rows), 1
         places = (S.query, S.row_table, S.block_table, S.mixed, S.mixed_stride, S.packed, S.packed_bytes)
         arrays = [array.ctypes.data for array in (self._query, self._rows, self._blocks)]
-        self._own = list(places), [*arrays, *mixed, *packed]
+        self._own = ints(places), ints([*arrays, *mixed, *packed])
 
     def prepare(self, asked: Unrolling) -> None:
         """Fills in the tables for `asked`."""
-        step, layer, count = self.step, self.layer, len(asked.seen)
-        self._reach(int(asked.positions.max()) + asked.depth)
+        step, layer, positions = self.step, self.layer, asked.positions.tolist()
+        self._reach(max(positions) + asked.depth)
         step[:], layer[:] = self._streams_step, self._streams_layer
         layer[L.window] = 0  # it sees all of the text
         places, values = self._own
         step[places] = values
-        self._slots = np.ascontiguousarray(asked.seen[0] if count == 1 else np.concatenate(asked.seen), dtype=np.int64)
+        self._slots = np.ascontiguousarray(joined(list(asked.seen)), dtype=np.int64)
         counts = [len(slots) for slots in asked.seen]
         first = 0
-        for row, (seen, position) in enumerate(zip(counts, asked.positions.tolist(), strict=True)):
+        for row, (seen, position) in enumerate(zip(counts, positions, strict=True)):
             self._rows[row] = (position - 1, 0, seen, 0)
             self._blocks[row, B.shared_start :] = (first, seen, seen)
             first += seen

@@ -4,6 +4,7 @@ import numpy as np
 
 from ridgeway.core.arrays import AnyArray, FloatArray, IntArray
 from ridgeway.core.drafting import GUESSES, Guessed, Unrolling
+from ridgeway.executors.cpu.embedding import Embedding
 from ridgeway.executors.cpu.sight import Sight
 from ridgeway.executors.cpu.weights import matrix_table
 from ridgeway.kernels.cpu.compilation import Compiler
@@ -50,7 +51,13 @@ class CpuUnroller:
             self._kept += [matrix.data, table]
             self._table[place] = table.ctypes.data
             self.held_bytes += matrix.data.nbytes
+        self._embedding = Embedding(head.whole_head)
+        self._rows: IntArray = np.zeros((_MOST_ROWS, UNROLL_ROW_LONGS), dtype=np.int64)
+        self._numbers = np.zeros((_MOST_ROWS, 2))
+        self._depth = 0
         table = self._table
+        self._place: int = table.ctypes.data
+        table[UF.row_table], table[UF.numbers] = self._rows.ctypes.data, self._numbers.ctypes.data
         table[UF.threads], table[UF.hidden] = team.threads, head.hidden
         table[UF.vocabulary], table[UF.ids] = len(head.tokens), head.tokens.ctypes.data
         tiles = -(-len(head.tokens) // OUTPUTS)
@@ -87,27 +94,39 @@ class CpuUnroller:
 
     def _unroll(self, asked: Unrolling) -> Guessed:
         count, depth, table = len(asked.tokens), asked.depth, self._table
-        z = self._z[:count]
-        z[:, : self._head.hidden] = self._head.states(asked.hidden)
-        z[:, self._head.hidden : 2 * self._head.hidden] = self._head.whole_head.take(asked.tokens)
-        rows = np.empty((count, UNROLL_ROW_LONGS), dtype=np.int64)
-        rows[:, UR.seed], rows[:, UR.sample] = asked.seed.view(np.int64), asked.sample
-        rows[:, UR.position] = asked.positions
-        numbers = np.empty((count, 2))
-        numbers[:, 0], numbers[:, 1] = asked.temperature, asked.least
-        tokens = np.zeros((count, depth, GUESSES), dtype=np.int64)
-        chances, survival = np.zeros((count, depth, GUESSES)), np.zeros((depth, count))
+        z, hidden = self._z[:count], self._head.hidden
+        z[:, :hidden] = self._head.states(asked.hidden)
+        self._embedding.write(asked.tokens, z[:, hidden : 2 * hidden])
+        rows, numbers = self._rows, self._numbers
+        rows[:count, UR.seed], rows[:count, UR.sample] = asked.seed.view(np.int64), asked.sample
+        rows[:count, UR.position] = asked.positions
+        numbers[:count, 0], numbers[:count, 1] = asked.temperature, asked.least
+        self._fit(depth)
+        size = count * depth * GUESSES
+        tokens, chances = self._tokens[:size], self._chances[:size]
+        tokens.fill(0)
+        chances.fill(0)
         table[UF.first_phase] = self._team.phase
         table[UF.rows], table[UF.depth] = count, depth
-        table[UF.row_table], table[UF.numbers] = rows.ctypes.data, numbers.ctypes.data
-        table[UF.tokens], table[UF.chances] = tokens.ctypes.data, chances.ctypes.data
-        table[UF.survival] = survival.ctypes.data
         if self._sight is not None:
             self._sight.prepare(asked)
-        control, place = self._team.address, table.ctypes.data
+        control, place = self._team.address, self._place
         self._team.run(lambda member, number: self._kernel(control, place, member, number))
-        steps = int((chances[:, :, 0] > 0).any(axis=0).sum())
-        return Guessed(tokens, chances, steps)
+        shape = count, depth, GUESSES
+        found = chances.reshape(shape).copy()
+        steps = max(sum(chance > 0 for chance in row) for row in found[:, :, 0].tolist())
+        return Guessed(tokens.reshape(shape).copy(), found, steps)
+
+    def _fit(self, depth: int) -> None:
+        """Room for the results of so many steps. Their tables are kept, as are their addresses in the call's."""
+        if depth <= self._depth:
+            return
+        self._depth, size = depth, _MOST_ROWS * depth * GUESSES
+        self._tokens: IntArray = np.zeros(size, dtype=np.int64)
+        self._chances, self._survival = np.zeros(size), np.zeros(size)
+        table = self._table
+        table[UF.tokens], table[UF.chances] = self._tokens.ctypes.data, self._chances.ctypes.data
+        table[UF.survival] = self._survival.ctypes.data
 
     def _buffer(self, name: str, row_bytes: int) -> None:
         kept = aligned(_MOST_ROWS, row_bytes)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ridgeway.quant.formats import Bytes
 
 _ALIGNMENT = 64
 _HUGE_PAGE = 2 << 20
+_COLLAPSE = 25  # advice of Linux 6.1 that Python has no name for; older ones refuse it, and nothing changes
 _PIECE_BYTES = 16 << 20
 
 
@@ -66,7 +68,8 @@ def untouched(shape: tuple[int, ...], type_: type[np.generic]) -> AnyArray:
 
 def tidy(arrays: Iterable[AnyArray]) -> None:
     """Give back what loading left behind: pages of the files that `arrays` are views into, of the library that linked
-    the kernels, and freed heap memory. All of it comes back by itself if it is needed.
+    the kernels, and freed heap memory. All of it comes back by itself if it is needed. What stays on the heap is
+    gathered in huge pages.
     """
     files = {id(file): file for file in map(_file_of, arrays) if file is not None}
     for file in files.values():
@@ -74,31 +77,74 @@ def tidy(arrays: Iterable[AnyArray]) -> None:
     if sys.platform == "linux":
         system = ctypes.CDLL(None)
         with suppress(OSError):  # a system that shows no mappings keeps them
-            mappings = Path("/proc/self/smaps").read_text()
-            for start, size in untouched_mappings(mappings, "libllvmlite"):
+            for start, size in untouched_mappings(_mappings(), "libllvmlite"):
                 system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
-        trim = getattr(system, "malloc_trim", None)  # glibc's
-        if trim is not None:
-            trim(0)
+            trim = getattr(system, "malloc_trim", None)  # glibc's
+            if trim is not None:
+                trim(0)
+            for start, size in heap_mappings(_mappings()):
+                first, last = -(-start // _HUGE_PAGE), (start + size) // _HUGE_PAGE
+                if first < last:
+                    place, length = first * _HUGE_PAGE, (last - first) * _HUGE_PAGE
+                    system.madvise(ctypes.c_void_p(place), ctypes.c_size_t(length), _COLLAPSE)
 
 
-def untouched_mappings(smaps: str, library: str) -> list[tuple[int, int]]:
-    """(address, size) of the mappings in which the file of `library` lies as it lies on the disk.
+class Mapping(NamedTuple):
+    """A part of the process's addresses. path: of its file; empty: none. sizes: in KiB, as `smaps` names them."""
 
-    smaps: as Linux writes it. Whatever can be written to is left out, and whatever has pages of its own: a linker that
-    moved addresses in a part may have locked it afterwards, and such pages exist nowhere else.
-    """
-    found = []
-    start = stop = 0
-    candidate = False
+    start: int
+    size: int  # bytes
+    permissions: str
+    path: str
+    sizes: dict[str, int]
+
+
+def _mappings() -> list[Mapping]:
+    return parsed_mappings(Path("/proc/self/smaps").read_text())
+
+
+def parsed_mappings(smaps: str) -> list[Mapping]:
+    """The mappings that Linux tells of in `smaps`."""
+    found: list[Mapping] = []
     for line in smaps.splitlines():
-        words = line.split()
+        words = line.split(maxsplit=5)
         if not words[0].endswith(":"):  # address range, permissions, offset, device, inode, path
             start, stop = (int(address, 16) for address in words[0].split("-"))
-            candidate = words[1] in ("r--p", "r-xp") and Path(words[-1]).name.startswith(library)
-        elif words[0] == "Anonymous:" and candidate and words[1] == "0":
-            found.append((start, stop - start))
+            found.append(Mapping(start, stop - start, words[1], words[5] if len(words) > 5 else "", {}))
+        elif words[-1] == "kB":
+            found[-1].sizes[words[0][:-1]] = int(words[1])
     return found
+
+
+def untouched_mappings(mappings: Iterable[Mapping], library: str) -> list[tuple[int, int]]:
+    """(address, size) of the mappings in which the file of `library` lies as it lies on the disk.
+
+    Whatever can be written to is left out, and whatever has pages of its own: a linker that moved addresses in a part
+    may have locked it afterwards, and such pages exist nowhere else.
+    """
+    return [
+        (one.start, one.size)
+        for one in mappings
+        if one.permissions in ("r--p", "r-xp")
+        and Path(one.path).name.startswith(library)
+        and one.sizes.get("Anonymous") == 0
+    ]
+
+
+def heap_mappings(mappings: Iterable[Mapping]) -> list[tuple[int, int]]:
+    """(address, size) of the memory in which the interpreter's objects lie, in small pages so far.
+
+    Weights sweep the caches at every step, and what an address of a small page means is looked up anew each time.
+    Mappings that are mostly empty are left as they are: in huge pages they would fill up.
+    """
+    return [
+        (one.start, one.size)
+        for one in mappings
+        if one.permissions == "rw-p"
+        and (not one.path or one.path.startswith(("[heap]", "[anon:")))
+        and 2 * one.sizes.get("Rss", 0) > one.size >> 10
+        and one.sizes.get("AnonHugePages", 0) < one.sizes.get("Rss", 0)
+    ]
 
 
 def _file_of(array: AnyArray) -> mmap.mmap | None:

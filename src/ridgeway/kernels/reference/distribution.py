@@ -1,7 +1,5 @@
 """What a token is drawn from, as whole rows of the vocabulary: for the one acceptance rule that needs it."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from ridgeway.core.arrays import BoolArray, DoubleArray, FloatArray
@@ -17,7 +15,7 @@ def with_distributions(answers: tuple[Answer, ...], logits: FloatArray, batch: B
         stop = start + len(entry.query.read)
         if "distribution" in entry.query.read.measures:
             rows = [_row(logits[row], batch, row, entry.query.read.forbid) for row in range(start, stop)]
-            answer = replace(answer, distribution=np.stack(rows))
+            answer = answer._replace(distribution=np.stack(rows))
         result.append(answer)
         start = stop
     return tuple(result)
