@@ -30,6 +30,8 @@ import charts
 import numpy as np
 
 from ridgeway import LLM, SamplingParams
+from ridgeway.bench.workload import encoded, read_prompts
+from ridgeway.core.errors import RidgewayError
 from ridgeway.core.method import DecodingMethod
 from ridgeway.methods.depth import choose
 from ridgeway.methods.registry import make_method
@@ -72,12 +74,11 @@ def prompts_of(paths: Iterable[Path], llm: LLM, limit: int | None, longest: int)
     by_task: defaultdict[str, list[Prompt]] = defaultdict(list)
     groups = {"writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities"}
     for path in paths:
-        for line in path.read_text().splitlines():
-            item = json.loads(line)
-            text = item["turns"][0] if "turns" in item else item["prompt"]
-            task = item.get("category", path.stem)
+        workload = encoded(str(path), read_prompts(path), llm.tokenizer)
+        for ids, category in zip(workload.prompts, workload.categories, strict=True):
+            task = category or path.stem
             task = "multi-turn" if task in groups else task  # eight kinds of one benchmark, a few prompts each
-            by_task[task].append(Prompt(task, llm.chat_prompt([{"role": "user", "content": text}])[-longest:]))
+            by_task[task].append(Prompt(task, list(ids[-longest:])))
     chosen = []
     for prompts in by_task.values():
         count = min(limit or len(prompts), len(prompts))
@@ -300,7 +301,10 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     llm = LLM(options.model, executor=options.executor, threads=options.threads, prefix_caching=False)
-    prompts = prompts_of(options.prompts, llm, options.limit, options.longest)
+    try:
+        prompts = prompts_of(options.prompts, llm, options.limit, options.longest)
+    except RidgewayError as error:
+        parser.error(str(error))
     warm = SamplingParams(max_tokens=16, temperature=0)
     for name in [PLAIN, *options.methods, *map(of_length, options.lengths)]:  # compilation is not what is measured
         llm.generate([prompts[0].ids], warm, method=name)

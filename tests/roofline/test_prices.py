@@ -69,14 +69,14 @@ def test_what_was_observed_of_some_rows_counts_for_fewer_rows_too():
     assert prices[9] > prices[7]
 
 
-def test_what_only_earlier_processes_observed_makes_no_row_dearer():
+def test_what_only_earlier_processes_observed_makes_no_row_much_dearer():
     earlier, model = fresh(), fresh()
     observe(earlier, 1, 1.0)
     observe(earlier, 4, 30.0)  # others used the machine
     model.calibration.recall(earlier.calibration.to_keep({}))
     prices = PriceList(model, [QueryShape(1, 32)])
     row = model.compute_seconds(model.count([QueryShape(1, 32)]))
-    assert prices[3] - prices[0] == pytest.approx(3 * row, rel=0.1)
+    assert prices[3] - prices[0] == pytest.approx(1.5 * 3 * row, rel=0.1)
     observe(model, 4, 30.0)
     assert relative(model)[3] > 20
 
@@ -116,3 +116,34 @@ def test_the_hosts_time_is_told_apart_by_whether_anything_was_drafted():
     prices.observe_host(0.003, drafting=True)
     assert prices.host(drafting=True) == pytest.approx(0.003)
     assert prices.host(drafting=False) == pytest.approx(0.001)
+
+
+def test_a_machine_that_is_slower_just_now_makes_every_step_dearer():
+    prices = Prices(fresh())
+    listed = prices.of([QueryShape(1, 32)])
+    assert [prices.step(listed, rows) for rows in range(8)] == pytest.approx([listed[rows] for rows in range(8)])
+    for _ in range(60):
+        prices.observe(listed, 0, 1.4 * listed[0])
+    assert prices.step(listed, 0) == pytest.approx(1.4 * listed[0], rel=0.01)
+    assert prices.step(listed, 4) - prices.step(listed, 0) == pytest.approx(listed[4] - listed[0], rel=0.01)
+
+
+def test_rows_that_take_more_than_listed_become_dearer_whatever_their_number():
+    prices = Prices(fresh())
+    listed = prices.of([QueryShape(1, 32)])
+    for rows in (2, 4, 3, 6) * 20:
+        prices.observe(listed, rows, listed[0] + 3 * (listed[rows] - listed[0]))
+    for rows in (1, 4, 8):
+        extra = prices.step(listed, rows) - prices.step(listed, 0)
+        assert extra == pytest.approx(3 * (listed[rows] - listed[0]), rel=0.35)
+    assert prices.step(listed, 0) == pytest.approx(listed[0])
+
+
+def test_a_disturbance_moves_prices_little():
+    prices = Prices(fresh())
+    listed = prices.of([QueryShape(1, 32)])
+    prices.observe(listed, 0, 1000 * listed[0])
+    assert prices.step(listed, 0) < 1.2 * listed[0]
+    before = prices.step(listed, 4)
+    prices.observe(listed, 4, 1000 * listed[4])
+    assert prices.step(listed, 4) < 4 * before

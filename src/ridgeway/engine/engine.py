@@ -100,6 +100,7 @@ class Engine:
         self._selections = Selections()
         self._streaming = 0.0  # seconds of this step's weight streams
         self._drafting = False  # whether anything was drafted for it
+        self._listed: PriceList | None = None  # what rows of it were expected to take, if anyone asked
         self.tracked: dict[str, Tracked] = {}
         self._arrivals = 0
         self._result = StepResult()
@@ -162,7 +163,7 @@ class Engine:
     def step(self) -> StepResult:
         """One weight stream for everyone who runs."""
         result = self._result = StepResult()
-        began, self._streaming = perf_counter(), 0.0
+        began, self._streaming, self._listed = perf_counter(), 0.0, None
         planned = self._plan(self.scheduler.schedule())
         if planned:
             for answered in self._stream(planned):
@@ -278,8 +279,8 @@ class Engine:
         def price(drafted: int) -> float:
             nonlocal prices
             if prices is None:
-                prices = self.prices.of([shape(grant) for grant in grants if grant.rows])
-            return prices[drafted] + self.prices.host(drafted > 0)
+                prices = self._listed = self.prices.of([shape(grant) for grant in grants if grant.rows])
+            return self.prices.step(prices, drafted)
 
         certain = sum(grant.rows >= grant.running.sequence.pending for grant in grants)
         running = [grant.running for grant in group]
@@ -315,7 +316,10 @@ class Engine:
         batch, used = self._batch(planned), self.pool_fraction
         start = perf_counter()
         answers = self.executor.forward(batch).answers
-        return Answered(Streamed(self._target, batch, perf_counter() - start, used), planned, answers)
+        seconds = perf_counter() - start
+        if self._listed is not None and batch.rows >= self._listed.rows:
+            self.prices.observe(self._listed, batch.rows - self._listed.rows, seconds)
+        return Answered(Streamed(self._target, batch, seconds, used), planned, answers)
 
     def _batch(self, planned: list[Planned]) -> Batch:
         entries = tuple(

@@ -12,7 +12,7 @@ prices come from the cost model, so nothing has to be profiled beforehand.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-SWITCH_ON = 1.02  # a gain below this is not worth the risk that an estimate is wrong
+SWITCH_ON, STAY_ON = 1.05, 1.02  # of all guesses the best is taken, which is the one most overrated: less is no gain
 
 
 class Choice(NamedTuple):
@@ -39,8 +39,8 @@ def choose(
 ) -> Choice:
     """The best number of drafts. survival: of all candidates, highest first. price: seconds of a step by drafts.
 
-    thinking: seconds that guessing itself takes, saved if nothing is drafted. was_on: hysteresis: going on needs no
-    gain to speak of, beginning does.
+    thinking: seconds that guessing itself takes, saved if nothing is drafted. was_on: hysteresis: going on needs less
+    of a gain than beginning.
     """
     plain = price(0)
     if not survival:
@@ -55,6 +55,6 @@ def choose(
         elif most / seconds <= best_rate:  # prices never fall: even if all the rest came true, it could not pay
             break
     gain = best_rate * plain / certain
-    if gain < (1.0 if was_on else SWITCH_ON):
+    if gain < (STAY_ON if was_on else SWITCH_ON):
         best = 0
     return Choice(best, gain, plain, price(1) - plain, survival[0], certain)

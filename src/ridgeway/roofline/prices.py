@@ -18,9 +18,14 @@ from ridgeway.roofline.shape import QueryShape
 
 _RENEW = 16  # uses of a list at most; while little was observed, fewer
 _AHEAD = 8  # rows: how far a number of rows that was observed is looked for
+_RECALLED = 1.5  # times what a row's products take at least: dearer than that earlier processes make no row
 _CONTEXT = 64  # cached tokens by which a batch's mean context may grow before its list is another one
 _LISTS = 64
-_WEIGHT = 0.1  # of the newest step in the mean of the host's time
+_WEIGHT = 0.1  # of the newest step in means
+_MEMORY = 1 - 1 / 30  # drafting steps that tell how dear rows are
+_DOUBT = 0.5  # plain steps' time of drafted rows that are taken to be as listed before any were seen
+_DEAREST = 4.0  # times as dear as listed: more is not believed
+_OUTLIER = 2.0  # times as long as listed: more is a disturbance
 
 
 class PriceList:
@@ -28,6 +33,7 @@ class PriceList:
 
     def __init__(self, cost_model: CostModel, shapes: Sequence[QueryShape]) -> None:
         self.uses = 0
+        self.rows = sum(shape.rows for shape in shapes)
         self._cost_model = cost_model
         self._base = cost_model.count(shapes)
         typical = sorted(shapes, key=lambda shape: shape.cached)[len(shapes) // 2]
@@ -52,7 +58,7 @@ class PriceList:
                 seconds, here = observed
                 slope = max(0.0, seconds - last) / more
                 if not here:
-                    slope = min(slope, self._products)
+                    slope = min(slope, _RECALLED * self._products)
                 self._seconds += [last + row * slope for row in range(1, more + 1)]
                 return
         for added in range(known, known + _AHEAD):
@@ -64,13 +70,20 @@ class PriceList:
 
 
 class Prices:
-    """Price lists of the batches that come up, and what a step takes outside its weight streams: more with drafts."""
+    """Price lists of the batches that come up, and what corrects them in general: what a step takes outside its weight
+    streams, more with drafts; how the machine is just now; and how much dearer than listed rows are.
+
+    A list knows steps of a kind, of which there are few. All of them tell of the machine: neighbours slow it down, and
+    arithmetic, which rows take, more than reading, which a plain step takes.
+    """
 
     def __init__(self, cost_model: CostModel) -> None:
         self.cost_model = cost_model
         self._host = {False: 0.0, True: 0.0}  # mean seconds, by whether anything was drafted
         self._steps = 0
         self._lists: dict[tuple[int, int, int], PriceList] = {}
+        self._slower = 1.0  # plain streams of late, over what was listed
+        self._listed = self._taken = 0.0  # seconds of drafted rows of late, as listed and as measured
 
     def of(self, shapes: Sequence[QueryShape]) -> PriceList:
         """The list for steps like this one."""
@@ -83,6 +96,27 @@ class Prices:
             found = self._lists[key] = PriceList(self.cost_model, shapes)
         found.uses += 1
         return found
+
+    def step(self, listed: PriceList, drafted: int) -> float:
+        """Seconds of a step with so many rows more than those of the list's batch, host included."""
+        plain = self._slower * listed[0]
+        rows = self._dearer(plain) * (listed[drafted] - listed[0]) if drafted else 0.0
+        return plain + rows + self.host(drafted > 0)
+
+    def observe(self, listed: PriceList, drafted: int, seconds: float) -> None:
+        """Learn from a stream that took `seconds` with so many rows more than those of the list's batch."""
+        plain, rows = listed[0], listed[drafted] - listed[0]
+        taken = min(seconds, _OUTLIER * (plain + rows))
+        if drafted:
+            self._listed = _MEMORY * self._listed + rows
+            self._taken = max(0.0, _MEMORY * self._taken + taken - self._slower * plain)
+        else:
+            self._slower += _WEIGHT * (taken / plain - self._slower)
+
+    def _dearer(self, plain: float) -> float:
+        """How many times as much as listed drafted rows take. plain: seconds of a stream without them."""
+        doubt = _DOUBT * plain
+        return min(_DEAREST, max(1 / _DEAREST, (self._taken + doubt) / (self._listed + doubt)))
 
     def host(self, drafting: bool) -> float:
         """Mean seconds of a step outside its weight streams; as long as one kind was not seen, of the other."""
