@@ -10,10 +10,12 @@ the method that decides it at every step (five minutes on two cores, for seven k
 A line of a prompt file has `prompt` or `turns` (the first is used), and maybe `category`, by which results are told
 apart; files without one go by their names. Each prompt is decoded by plain decoding and by every method in turn, in an
 order that rotates, so that a machine's moods hit all alike; a method's time for a prompt is the median of the passes.
-Intervals are paired bootstraps over prompts. Each pass and each temperature begins with methods that have learned
-nothing, so no answer is drafted from an earlier run of itself. Nothing is reused between prompts but what methods
-learn; the prefix cache is off. Answers that repeat an 8-gram three times or more count as loops: they flatter every
-drafter, so figures without them stand beside.
+Intervals are paired bootstraps over prompts. With --batches above 1 the prompts form queues of three rounds, of which
+so many run at once, as in a server; intervals are over queues in passes, and the reading of prompts counts.
+
+Each pass and each temperature begins with methods that have learned nothing, so no answer is drafted from an earlier run
+of itself. Nothing is reused between prompts but what methods learn; the prefix cache is off. Answers that repeat an
+8-gram three times or more count as loops: they flatter every drafter, so figures without them stand beside.
 """
 
 import argparse
@@ -39,6 +41,7 @@ from ridgeway.roofline.prices import PriceList
 from ridgeway.roofline.shape import QueryShape
 
 PLAIN = "ar"
+_ROUNDS = 3  # of a batch, in a queue
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Prompt:
 
 @dataclass
 class Record:
-    """One prompt (or one batch of them) by one method in one pass. seconds: all of it; decode: from the first token."""
+    """One prompt (or one queue of them) by one method in one pass. seconds: all of it; decode: from the first token."""
 
     task: str
     prompt: int
@@ -98,7 +101,7 @@ def loops(tokens: Sequence[int]) -> bool:
 
 
 def timed(llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams], method: DecodingMethod) -> Record:
-    """Decode the prompts together."""
+    """Decode the prompts, as many at once as the engine runs."""
     began = perf_counter()
     outputs = llm.generate([prompt.ids for prompt in prompts], list(params), method=method)
     seconds = perf_counter() - began
@@ -116,7 +119,7 @@ def timed(llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams],
         prompt=0,
         method="",
         temperature=params[0].temperature,
-        batch=len(prompts),
+        batch=1,
         number=0,
         seconds=seconds,
         decode=max(seconds - first, 1e-9),
@@ -132,11 +135,12 @@ def timed(llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams],
 
 
 def run(llm: LLM, prompts: Sequence[Prompt], options: argparse.Namespace, batch: int) -> list[Record]:
-    """All passes over all prompts, `batch` at a time."""
+    """All passes over all prompts: one after the other, or queues of several rounds, of which `batch` run at once."""
     records: list[Record] = []
     fixed = map(of_length, options.lengths if batch == 1 else ())
     names = list(dict.fromkeys([PLAIN, *options.methods, *fixed]))
-    groups = [list(prompts[start : start + batch]) for start in range(0, len(prompts) - batch + 1, batch)]
+    queue = 1 if batch == 1 else min(_ROUNDS * batch, len(prompts))
+    groups = [list(prompts[start : start + queue]) for start in range(0, len(prompts) - queue + 1, queue)]
     for number in range(options.passes):
         for temperature in options.temperatures:
             methods = {name: make_method(name) for name in names}
@@ -156,7 +160,9 @@ def run(llm: LLM, prompts: Sequence[Prompt], options: argparse.Namespace, batch:
                 for name in names[turn:] + names[:turn]:
                     record = timed(llm, group, params, methods[name])
                     texts[name] = [output.outputs[0].token_ids for output in llm.outputs]
-                    record.prompt, record.method, record.number = place, name, number
+                    record.prompt, record.method, record.number, record.batch = place, name, number, batch
+                    if batch > 1:  # there are few queues, so that each pass counts for itself
+                        record.prompt += number * len(groups)
                     records.append(record)
                 for record in records[-len(names) :]:
                     record.equal = texts[record.method] == texts[PLAIN]
@@ -196,8 +202,12 @@ def acceptance(records: Sequence[Record]) -> list[float]:
 
 
 def table(records: Sequence[Record], options: argparse.Namespace) -> dict[str, dict[str, charts.Interval]]:
-    """Prints figures by temperature, method and task; returns the decode gains of each method and temperature."""
+    """Prints figures by temperature, method and task; returns the gains of each method and temperature: in decoding, or
+    of queues, in which some are read while others decode, in all.
+    """
     bars: dict[str, dict[str, charts.Interval]] = {}
+    queued = records[0].batch > 1
+    what = "seconds" if queued else "decode"
     print(
         "| T | method | task | prompts | tok/forward | decode | with prefill | without loops | accepted by position |"
     )
@@ -212,8 +222,8 @@ def table(records: Sequence[Record], options: argparse.Namespace) -> dict[str, d
                     continue
                 looping = {r.prompt for r in mine if r.loops}
                 plain_text = [r for r in mine if r.prompt not in looping]
-                decode, whole = gain(mine, method, "decode"), gain(mine, method, "seconds")
-                calm = gain(plain_text, method, "decode")
+                whole, calm = gain(mine, method, "seconds"), gain(plain_text, method, what)
+                decode = None if queued else gain(mine, method, "decode")
                 per_forward = sum(r.tokens for r in theirs) / sum(r.streams for r in theirs)
                 shares = " ".join(f"{100 * share:.0f}" for share in acceptance(theirs)[:6])
                 count = len({r.prompt for r in theirs})
@@ -221,8 +231,9 @@ def table(records: Sequence[Record], options: argparse.Namespace) -> dict[str, d
                     f"| {temperature:g} | {method} | {task} | {count} | {per_forward:.2f} | {_words(decode)} | "
                     f"{_words(whole)} | {_words(calm)} ({count - len(looping)}) | {shares} |"
                 )
-                if decode is not None:
-                    bars.setdefault(f"{method}, T={temperature:g}", {})[task] = decode
+                shown = whole if queued else decode
+                if shown is not None:
+                    bars.setdefault(f"{method}, T={temperature:g}", {})[task] = shown
     wrong = sum(not record.equal for record in records)
     print(f"\n{len(records) - wrong} of {len(records)} answers are plain decoding's, token for token")
     return bars
@@ -271,11 +282,21 @@ def by_length(records: Sequence[Record], options: argparse.Namespace) -> None:
         (options.out / f"{file}.svg").write_text(charts.lines(title, unit, series))
 
 
-def predicted(llm: LLM, batch: int, shares: Sequence[float], context: int) -> float:
-    """The gain that the cost model expects at a batch size, from acceptance by position at batch 1."""
-    prices = PriceList(llm.cost_model, [QueryShape(1, context)] * batch)
-    survival = sorted(np.repeat(np.cumprod(shares), batch).tolist(), reverse=True)
-    return max(1.0, choose(survival, batch, prices.__getitem__).gain)
+def predicted(llm: LLM, batch: int, alone: Sequence[Record], context: int) -> float:
+    """The gain that the prices of this process promise at a batch size. alone: the method's records at batch 1, which
+    tell how many steps had drafts, and how many of these came true by position.
+    """
+    listed = PriceList(llm.cost_model, [QueryShape(1, context)] * batch)
+    often = sum(record.steps for record in alone) / sum(record.streams for record in alone)
+    having = max(1, round(often * batch))  # sequences that have drafts in a step
+    survival = sorted(np.repeat(np.cumprod(acceptance(alone)), having).tolist(), reverse=True)
+    choice = choose(survival, batch, lambda drafted: llm.engine.prices.step(listed, drafted))
+    if not choice.drafted:
+        return 1.0
+    share = min(1.0, often * batch / having)  # of steps in which so many do
+    seconds = llm.engine.prices.step(listed, choice.drafted) / choice.price
+    tokens = 1 + sum(survival[: choice.drafted]) / batch
+    return (share * tokens + 1 - share) / (share * seconds + 1 - share)
 
 
 def _words(value: charts.Interval | None) -> str:
@@ -300,20 +321,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("speculation"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    llm = LLM(options.model, executor=options.executor, threads=options.threads, prefix_caching=False)
+
+    def load(batch: int) -> LLM:
+        return LLM(
+            options.model,
+            executor=options.executor,
+            threads=options.threads,
+            max_sequences=batch,
+            prefix_caching=False,
+        )
+
+    llm = load(options.batches[0])
     try:
         prompts = prompts_of(options.prompts, llm, options.limit, options.longest)
     except RidgewayError as error:
         parser.error(str(error))
-    warm = SamplingParams(max_tokens=16, temperature=0)
-    for name in [PLAIN, *options.methods, *map(of_length, options.lengths)]:  # compilation is not what is measured
-        llm.generate([prompts[0].ids], warm, method=name)
+
+    def warm(llm: LLM) -> LLM:
+        for name in [PLAIN, *options.methods, *map(of_length, options.lengths)]:  # compilation is not what is measured
+            llm.generate([prompts[0].ids], SamplingParams(max_tokens=16, temperature=0), method=name)
+        return llm
 
     curves: defaultdict[str, list[tuple[float, charts.Interval]]] = defaultdict(list)
-    shares: dict[float, list[float]] = {}
+    alone: dict[float, list[Record]] = {}
     with (options.out / "records.jsonl").open("w") as file:
         for batch in options.batches:
             print(f"\n## {batch} at once, {len(prompts)} prompts\n")
+            llm = warm(llm if batch == options.batches[0] else load(batch))
             mixed = list(prompts)
             if batch > 1:
                 np.random.default_rng(0).shuffle(mixed)  # a batch holds all kinds
@@ -329,14 +363,14 @@ def main() -> None:
             for temperature in options.temperatures:
                 for method in [name for name in options.methods if name != PLAIN]:
                     alike = [r for r in records if r.temperature == temperature]
-                    measured = gain(alike, method, "decode")
+                    measured = gain(alike, method, "decode" if batch == 1 else "seconds")
                     if measured is None:
                         continue
                     name = f"{method}, T={temperature:g}"
                     curves[name].append((batch, measured))
                     if method == "auto":
-                        shares.setdefault(temperature, acceptance([r for r in alike if r.method == method]))
-                        value = predicted(llm, batch, shares[temperature], 300)
+                        alone.setdefault(temperature, [r for r in alike if r.method == method])
+                        value = predicted(llm, batch, alone[temperature], 300)
                         curves[f"{name}, predicted"].append((batch, (value, value, value)))
     if len(options.batches) > 1:
         title = "Speed over plain decoding by requests at once"

@@ -5,6 +5,7 @@ from ridgeway.core.errors import RequestError
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.engine.request import Request
 from ridgeway.methods.autoregressive import Autoregressive
+from ridgeway.methods.registry import make_method
 from ridgeway.testing import toy_llm
 
 LONG = [int(token) for token in np.random.default_rng(0).integers(0, 61, 100)]
@@ -53,6 +54,22 @@ def test_a_long_prompt_is_prefilled_in_chunks_while_others_decode():
     assert [report.rows for report in reports] == [2, 32, 32, 32, 8]
     assert all(delta.request_id == "short" for step in steps[:3] for delta in step.deltas)
     assert {delta.request_id for delta in steps[3].deltas} == {"short", "long"}
+    for _ in engine.run():
+        pass
+
+
+def test_drafts_get_the_rows_that_prompts_leave():
+    engine = toy_llm(max_rows=32).engine
+    engine.add(
+        Request("drafting", [1, 2] * 6, SamplingParams(temperature=0, max_tokens=40), make_method("ngram:depth=8"))
+    )
+    for _ in range(3):
+        engine.step()
+    engine.add(Request("long", LONG, GREEDY, Autoregressive()))
+    step = engine.step()
+    long = engine.tracked["long"].samples[0].sequence
+    assert long.cached == 31
+    assert len(step.deltas) == 1
     for _ in engine.run():
         pass
 

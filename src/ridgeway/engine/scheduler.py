@@ -1,7 +1,8 @@
 """Who runs in the next weight stream, and with how many rows.
 
-Every running sequence gets the least its method needs, so nobody starves; what is left of the row budget goes to the
-oldest first (chunked prefill; deeper drafts); then new sequences are admitted. When pages run out, the youngest
+Every running sequence gets the least its method needs, so nobody starves; what is left of the row budget goes to
+prompts, the oldest first (chunked prefill); then new sequences are admitted; then there may be drafts, which are a help
+and no need. When pages run out, the youngest
 sequence gives up its pages and is resumed later, with identical output, as its state and tokens are kept.
 """
 
@@ -78,8 +79,9 @@ class Scheduler:
         """
         grants = self._least_for_all()
         budget = self.limits.max_rows - sum(self.limits.charge(grant.rows) for grant in grants)
-        budget = self._extend(grants, budget)
+        budget = self._extend(grants, budget, drafts=False)
         self._admit(grants, budget)
+        self._extend(grants, self.limits.max_rows - sum(grant.rows for grant in grants), drafts=True)
         return [grant for grant in grants if not grant.running.sequence.finished]
 
     def _least_for_all(self) -> list[Grant]:
@@ -109,9 +111,11 @@ class Scheduler:
             self.listener.failed(running, error)
             return None
 
-    def _extend(self, grants: list[Grant], budget: int) -> int:
+    def _extend(self, grants: list[Grant], budget: int, drafts: bool) -> int:
+        """Rows beyond the least: up to what is pending, or up to all that is of use. Returns what is left."""
         for grant in grants:
-            rows = grant.demand.within(grant.rows + max(budget, 0))
+            wanted = grant.demand.useful if drafts else max(grant.rows, grant.running.sequence.pending)
+            rows = grant.demand.within(min(wanted, grant.rows + max(budget, 0)))
             while rows > grant.rows and not self._reserve(grant.running, rows):
                 rows = grant.demand.within(max(grant.rows, rows - self.cache.page_size))
             budget -= rows - grant.rows

@@ -12,7 +12,8 @@ prices come from the cost model, so nothing has to be profiled beforehand.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-SWITCH_ON, STAY_ON = 1.05, 1.02  # of all guesses the best is taken, which is the one most overrated: less is no gain
+SWITCH_ON = 1.02  # a gain below this is not worth the risk that an estimate is wrong
+MARGIN = 0.08  # more for several sequences: gains are small there, and the best of many sets is the most overrated
 
 
 class Choice(NamedTuple):
@@ -40,7 +41,7 @@ def choose(
     """The best number of drafts. survival: of all candidates, highest first. price: seconds of a step by drafts.
 
     thinking: seconds that guessing itself takes, saved if nothing is drafted. was_on: hysteresis: going on needs less
-    of a gain than beginning.
+    gain than beginning.
     """
     plain = price(0)
     if not survival:
@@ -55,6 +56,6 @@ def choose(
         elif most / seconds <= best_rate:  # prices never fall: even if all the rest came true, it could not pay
             break
     gain = best_rate * plain / certain
-    if gain < (STAY_ON if was_on else SWITCH_ON):
+    if gain < (1.0 if was_on else SWITCH_ON) + (MARGIN if certain > 1 else 0.0):
         best = 0
     return Choice(best, gain, plain, price(1) - plain, survival[0], certain)
