@@ -13,8 +13,8 @@ order that rotates, so that a machine's moods hit all alike; a method's time for
 Intervals are paired bootstraps over prompts. With --batches above 1 the prompts form queues of three rounds, of which
 so many run at once, as in a server; intervals are over queues in passes, and the reading of prompts counts.
 
-Each pass and each temperature begins with methods that have learned nothing, so no answer is drafted from an earlier run
-of itself. Nothing is reused between prompts but what methods learn; the prefix cache is off. Answers that repeat an
+Each pass and each temperature begins with methods that have learned nothing, so no answer is drafted from an earlier
+run of itself. Nothing is reused between prompts but what methods learn; the prefix cache is off. Answers that repeat an
 8-gram three times or more count as loops: they flatter every drafter, so figures without them stand beside.
 """
 

@@ -36,6 +36,7 @@ from ridgeway.roofline.report import StepReport
 from ridgeway.roofline.shape import QueryShape
 
 PAGE_SIZE = 16
+_FEW = 8  # rows of a sequence that decodes, drafts not counted
 _MOST_IDLE_STREAMS = 10_000  # a whole-sequence denoiser may take thousands of steps before it commits anything
 
 
@@ -267,22 +268,25 @@ class Engine:
         return drafts
 
     def _streams(self, grants: list[Grant], group: list[Grant]) -> EngineStreams:
-        """What the drafter of `group` is given: streams of its own, and what drafts cost in the coming step."""
+        """What the drafter of `group` is given: streams of its own, and what drafts cost in the coming step.
+
+        Who has many rows, as of a prompt, is left out of the prices: that work is to be done anyway, and would make a
+        token seem to be worth what all of it takes.
+        """
         prices: PriceList | None = None
-
         drafting = {id(grant) for grant in group}
-
-        def shape(grant: Grant) -> QueryShape:
-            sequence = grant.running.sequence
-            return QueryShape(sequence.pending if id(grant) in drafting else grant.rows, sequence.cached)
+        planned = [(grant, grant.running.sequence) for grant in grants if grant.rows]
+        rows = [sequence.pending if id(grant) in drafting else grant.rows for grant, sequence in planned]
+        few = [place for place, count in enumerate(rows) if count <= _FEW]
 
         def price(drafted: int) -> float:
             nonlocal prices
             if prices is None:
-                prices = self._listed = self.prices.of([shape(grant) for grant in grants if grant.rows])
+                prices = self.prices.of([QueryShape(rows[place], planned[place][1].cached) for place in few])
+                self._listed = prices if len(few) == len(planned) else None
             return self.prices.step(prices, drafted)
 
-        certain = sum(grant.rows >= grant.running.sequence.pending for grant in grants)
+        certain = sum(planned[place][0].rows >= planned[place][1].pending for place in few)
         running = [grant.running for grant in group]
         return EngineStreams(self._target, self.draft_models, running, price, certain, self.unroller)
 

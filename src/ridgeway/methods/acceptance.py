@@ -93,6 +93,11 @@ class Guesses(Trie):
             places.append(node)
             depths.append(depth)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether more text would tell more of these guesses."""
+        return self._alive
+
     def watch(self, tokens: Sequences[int], acceptance: Acceptance) -> list[int]:
         """The text has grown by `tokens`; returns the numbers of the drafters that guessed them, token by token."""
         right: list[int] = []

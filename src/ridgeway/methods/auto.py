@@ -134,9 +134,9 @@ class Controller(Drafter):
 
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:
         known = self.of(sequence)
-        if self.head is not None:
+        if self.head is not None and answer.hidden is not None:
             self.head.observe(sequence, query, answer, commit)
-        if sequence.committed > known.seen:
+        if known.guesses.undecided and sequence.committed > known.seen:
             known.right.update(known.guesses.watch(sequence.tokens[known.seen :], known.acceptance))
             known.seen = sequence.committed
         if known.expected is not None:
