@@ -4,7 +4,6 @@ It runs in one thread: whoever owns it calls `add`, `abort` and `step`. A fault 
 that request and no other.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -15,28 +14,25 @@ from ridgeway.cache.pages import PagedCache, PageTable
 from ridgeway.cache.pool import PagePool
 from ridgeway.core.arrays import ints
 from ridgeway.core.drafting import Unroller
-from ridgeway.core.errors import MethodError, OutOfPagesError, RequestError, RidgewayError
+from ridgeway.core.errors import MethodError, RequestError, RidgewayError
 from ridgeway.core.executor import Executor
-from ridgeway.core.method import DraftTree
 from ridgeway.core.outputs import Delta, RequestOutput, StreamTrace
 from ridgeway.core.query import Answer, Batch, Commit, Entry, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
 from ridgeway.engine.contract import check_query, check_request, checked_tokens
 from ridgeway.engine.draft_models import DraftModel, Weights
+from ridgeway.engine.drafting import Drafting, Round
 from ridgeway.engine.judging import Gain, Judge, Streamed
 from ridgeway.engine.request import Request, Running, Tracked, new_seed
 from ridgeway.engine.sampling import Selections
 from ridgeway.engine.scheduler import Grant, Limits, Scheduler
 from ridgeway.engine.stopping import AnswerText, accept
-from ridgeway.engine.streams import EngineStreams
 from ridgeway.roofline.cost import CostModel
-from ridgeway.roofline.prices import PriceList, Prices
+from ridgeway.roofline.prices import Prices
 from ridgeway.roofline.report import StepReport
-from ridgeway.roofline.shape import QueryShape
 
 PAGE_SIZE = 16
-_FEW = 8  # rows of a sequence that decodes, drafts not counted
 _MOST_IDLE_STREAMS = 10_000  # a whole-sequence denoiser may take thousands of steps before it commits anything
 
 
@@ -100,8 +96,8 @@ class Engine:
         self._judge = Judge(self._target, self.draft_models)
         self._selections = Selections()
         self._streaming = 0.0  # seconds of this step's weight streams
-        self._drafting = False  # whether anything was drafted for it
-        self._listed: PriceList | None = None  # what rows of it were expected to take, if anyone asked
+        self._drafting = Drafting(self._target, self.draft_models, self.prices)
+        self._round = Round()
         self.tracked: dict[str, Tracked] = {}
         self._arrivals = 0
         self._result = StepResult()
@@ -164,7 +160,7 @@ class Engine:
     def step(self) -> StepResult:
         """One weight stream for everyone who runs."""
         result = self._result = StepResult()
-        began, self._streaming, self._listed = perf_counter(), 0.0, None
+        began, self._streaming = perf_counter(), 0.0
         planned = self._plan(self.scheduler.schedule())
         if planned:
             for answered in self._stream(planned):
@@ -174,7 +170,7 @@ class Engine:
         whole = bool(result.finished) or not self.busy  # whoever asked wants the whole account
         result.reports += self._judge.reports(whole)
         if planned:
-            self.prices.observe_host(perf_counter() - began - self._streaming, self._drafting)
+            self.prices.observe_host(perf_counter() - began - self._streaming, self._round.drafted)
         if not self.busy:
             self.check()
         return result
@@ -218,8 +214,11 @@ class Engine:
 
     def _plan(self, grants: list[Grant]) -> list[Planned]:
         """Drafts, then a query for each granted sequence."""
-        drafts = self._drafts(grants)
-        self._drafting = any(len(tree) for tree in drafts.values())
+        self._round = self._drafting.round(grants, self.unroller, self.pool_fraction)
+        for running, error in self._round.failed:
+            self.failed(running, error)
+        for stream in self._round.streams:
+            self._note(stream)
         planned = []
         for grant in grants:
             running, sequence = grant.running, grant.running.sequence
@@ -229,66 +228,13 @@ class Engine:
                 self._exhausted(running, grant.demand.least)
                 continue
             try:
-                query = sequence.method.plan(sequence, grant.rows, drafts.get(sequence.key))
+                query = sequence.method.plan(sequence, grant.rows, self._round.trees.get(sequence.key))
                 check_query(sequence, query, grant.rows)
             except Exception as error:
                 self.failed(running, error)
                 continue
             planned.append(Planned(running, query, self._with_logprobs(sequence, query)))
         return planned
-
-    def _drafts(self, grants: list[Grant]) -> dict[tuple[str, int], DraftTree]:
-        """Every drafter proposes once, for all its sequences that have room for drafts."""
-        drafting: dict[int, list[Grant]] = defaultdict(list)
-        for grant in grants:
-            drafter = grant.running.sequence.method.drafter
-            if drafter is not None and grant.rows > grant.running.sequence.pending:
-                drafting[id(drafter)].append(grant)
-        drafts: dict[tuple[str, int], DraftTree] = {}
-        for group in drafting.values():
-            sequences = [grant.running.sequence for grant in group]
-            drafter = sequences[0].method.drafter
-            assert drafter is not None
-            depths = [grant.rows - grant.running.sequence.pending for grant in group]
-            streams = self._streams(grants, group)
-            try:
-                with streams:
-                    trees = drafter.propose(sequences, depths, streams)
-                drafts |= {sequence.key: tree for sequence, tree in zip(sequences, trees, strict=True)}
-            except OutOfPagesError:  # drafts are a help, not a need: this step goes on without
-                pass
-            except Exception as error:
-                for grant in group:
-                    self.failed(grant.running, error)
-            for model, batch, seconds in streams.streams:
-                self._note(Streamed(model, batch, seconds, self.pool_fraction))
-            for cost, count, seconds in streams.unrolled:
-                self._streaming += seconds
-                self._judge.note(StepReport.of_drafts(self.cost_model, cost, count, seconds))
-        return drafts
-
-    def _streams(self, grants: list[Grant], group: list[Grant]) -> EngineStreams:
-        """What the drafter of `group` is given: streams of its own, and what drafts cost in the coming step.
-
-        Who has many rows, as of a prompt, is left out of the prices: that work is to be done anyway, and would make a
-        token seem to be worth what all of it takes.
-        """
-        prices: PriceList | None = None
-        drafting = {id(grant) for grant in group}
-        planned = [(grant, grant.running.sequence) for grant in grants if grant.rows]
-        rows = [sequence.pending if id(grant) in drafting else grant.rows for grant, sequence in planned]
-        few = [place for place, count in enumerate(rows) if count <= _FEW]
-
-        def price(drafted: int) -> float:
-            nonlocal prices
-            if prices is None:
-                prices = self.prices.of([QueryShape(rows[place], planned[place][1].cached) for place in few])
-                self._listed = prices if len(few) == len(planned) else None
-            return self.prices.step(prices, drafted)
-
-        certain = sum(planned[place][0].rows >= planned[place][1].pending for place in few)
-        running = [grant.running for grant in group]
-        return EngineStreams(self._target, self.draft_models, running, price, certain, self.unroller)
 
     def _with_logprobs(self, sequence: Sequence, query: Query) -> Query:
         """The query, reading also what the request wants to know of tokens' probabilities."""
@@ -321,8 +267,9 @@ class Engine:
         start = perf_counter()
         answers = self.executor.forward(batch).answers
         seconds = perf_counter() - start
-        if self._listed is not None and batch.rows >= self._listed.rows:
-            self.prices.observe(self._listed, batch.rows - self._listed.rows, seconds)
+        listed = self._round.listed
+        if listed is not None and batch.rows >= listed.rows:
+            self.prices.observe(listed, batch.rows - listed.rows, seconds)
         return Answered(Streamed(self._target, batch, seconds, used), planned, answers)
 
     def _batch(self, planned: list[Planned]) -> Batch:
@@ -477,7 +424,7 @@ class Engine:
                 self._leave(running)
                 self._emit(tracked, running, [])
 
-    def _note(self, stream: Streamed) -> None:
+    def _note(self, stream: Streamed | StepReport) -> None:
         self._streaming += stream.seconds
         self._judge.note(stream)
 
