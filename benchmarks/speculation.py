@@ -139,6 +139,8 @@ def run(llm: LLM, prompts: Sequence[Prompt], options: argparse.Namespace, batch:
     records: list[Record] = []
     fixed = map(of_length, options.lengths if batch == 1 else ())
     names = list(dict.fromkeys([PLAIN, *options.methods, *fixed]))
+    if len(prompts) < batch:
+        sys.exit(f"{len(prompts)} prompts are too few for {batch} at once; raise --limit or name more files")
     queue = 1 if batch == 1 else min(_ROUNDS * batch, len(prompts))
     groups = [list(prompts[start : start + queue]) for start in range(0, len(prompts) - queue + 1, queue)]
     for number in range(options.passes):
@@ -337,17 +339,19 @@ def main() -> None:
     except RidgewayError as error:
         parser.error(str(error))
 
-    def warm(llm: LLM) -> LLM:
+    def warm(llm: LLM) -> None:
         for name in [PLAIN, *options.methods, *map(of_length, options.lengths)]:  # compilation is not what is measured
             llm.generate([prompts[0].ids], SamplingParams(max_tokens=16, temperature=0), method=name)
-        return llm
 
     curves: defaultdict[str, list[tuple[float, charts.Interval]]] = defaultdict(list)
     alone: dict[float, list[Record]] = {}
     with (options.out / "records.jsonl").open("w") as file:
-        for batch in options.batches:
+        for place, batch in enumerate(options.batches):
             print(f"\n## {batch} at once, {len(prompts)} prompts\n")
-            llm = warm(llm if batch == options.batches[0] else load(batch))
+            if place:
+                del llm  # two of them would not fit everywhere
+                llm = load(batch)
+            warm(llm)
             mixed = list(prompts)
             if batch > 1:
                 np.random.default_rng(0).shuffle(mixed)  # a batch holds all kinds
@@ -368,7 +372,7 @@ def main() -> None:
                         continue
                     name = f"{method}, T={temperature:g}"
                     curves[name].append((batch, measured))
-                    if method == "auto":
+                    if method == "auto" and options.batches[0] == 1:
                         alone.setdefault(temperature, [r for r in alike if r.method == method])
                         value = predicted(llm, batch, alone[temperature], 300)
                         curves[f"{name}, predicted"].append((batch, (value, value, value)))

@@ -1,7 +1,10 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from ridgeway.core.errors import RequestError
+from ridgeway.core.method import Rows
 from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.engine.request import Request
 from ridgeway.methods.autoregressive import Autoregressive
@@ -72,6 +75,43 @@ def test_drafts_get_the_rows_that_prompts_leave():
     assert len(step.deltas) == 1
     for _ in engine.run():
         pass
+
+
+@dataclass(frozen=True)
+class FailsForTheSecond(type(make_method("ngram"))):
+    """A drafting method that is at fault as soon as a second sample asks for rows."""
+
+    name = "fails-for-the-second"
+
+    def demand(self, sequence):
+        if sequence.sample == 1:
+            raise RuntimeError("no second one")
+        return super().demand(sequence)
+
+
+def test_a_sample_that_fails_as_it_is_let_in_leaves_no_pages_with_its_siblings():
+    engine = toy_llm(max_rows=32).engine
+    params = SamplingParams(temperature=0.5, seed=1, max_tokens=20, n=2)
+    engine.add(Request("two", [1, 2] * 6, params, FailsForTheSecond()))
+    finished = [output for step in engine.run() for output in step.finished]
+    assert "no second one" in finished[0].error
+    assert engine.pool.owned == 0
+
+
+def test_a_sequence_that_must_have_many_rows_leaves_some_for_the_drafts_of_others():
+    @dataclass(frozen=True)
+    class Wide(Autoregressive):
+        def demand(self, sequence):
+            return Rows(80, 80) if sequence.pending == 1 else super().demand(sequence)
+
+    engine = toy_llm(max_rows=64).engine
+    engine.add(Request("wide", [3, 4], SamplingParams(temperature=0, max_tokens=30), Wide()))
+    params = SamplingParams(temperature=0, max_tokens=30)
+    engine.add(Request("drafting", [1, 2] * 6, params, make_method("ngram:depth=8")))
+    for _ in range(3):
+        engine.step()
+    granted = {grant.running.sequence.request_id: grant.rows for grant in engine.scheduler.schedule()}
+    assert granted == {"wide": 80, "drafting": 9}
 
 
 def test_preemption_changes_no_token():

@@ -174,12 +174,26 @@ def test_hidden_states_are_those_of_the_rows_that_are_read(model):
         executor.allocate(64)
         read = Readout.of([2, 7], [3, 8], sampled=False, measures={"hidden", "logits"})
         entries = (
-            Entry(Query(np.array([7, 7]), np.arange(2)), 0, np.arange(20, 22)),
+            Entry(Query(np.array([7, 7]), np.arange(2), read=Readout.of([0, 1], [1, 2])), 0, np.arange(20, 22)),
             Entry(Query(tokens, np.arange(8), read=read), 0, np.arange(8)),
         )
-        answer = executor.forward(Batch(entries, plain_selection(2))).answers[1]
+        other, answer = executor.forward(Batch(entries, plain_selection(4))).answers
+        assert other.hidden is None
         states = DraftHead.of(model, np.arange(4), *(model.head,) * 3).states(answer.hidden)
         assert states @ model.head.dequantize().T == pytest.approx(answer.logits, abs=2e-2)
+
+
+def test_guesses_stay_when_others_are_made(model, head):
+    unroller = cpu(model).unroller(head)
+    first = unroller.unroll(asked(model, 0.8))
+    tokens, chances = first.tokens.copy(), first.chances.copy()
+    for depth in (1, DEPTH + 3, 2):
+        unroller.unroll(asked(model, 0.3, depth=depth))
+    assert (first.tokens == tokens).all()
+    assert (first.chances == chances).all()
+    again = unroller.unroll(asked(model, 0.8))
+    assert (again.tokens == tokens).all()
+    assert (again.chances == chances).all()
 
 
 def test_more_sequences_than_the_buffers_hold_are_unrolled_in_parts(model, head):

@@ -20,9 +20,9 @@ def llm_with_head(**options):
     model = toy_model(toy_config(layers=3), sharpness=2.5)
     llm = toy_llm(model, **options)
     llm.add_draft_head(toy_draft_head(model, layer=1))
-    llm.engine.prices.observe_host = lambda seconds, drafting: (
-        None
-    )  # prices are the data sheet's, however busy this machine is
+    # Prices are the data sheet's, however busy this machine is.
+    llm.engine.prices.observe_host = lambda seconds, drafting: None
+    llm.engine.prices.observe = lambda listed, drafted, seconds: None
     llm.cost_model.observe = lambda cost, seconds: None
     return llm
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ridgeway.methods.auto import Auto, Controller
-from ridgeway.methods.depth import choose
+from ridgeway.methods.depth import choose, least_gain
 from ridgeway.methods.trie import Guesser, Trie
 from ridgeway.methods.verify import Verify
 from ridgeway.testing.replay import replay
@@ -124,6 +124,9 @@ def test_the_choice_is_the_best_prefix_of_all_guesses():
         survival = np.sort(generator.random(12))[::-1].tolist()
         seconds = np.maximum.accumulate(0.01 + 0.004 * generator.random(13)).tolist()
         certain = int(generator.integers(1, 5))
-        by_hand = max(range(13), key=lambda n: (certain + sum(survival[:n])) / seconds[n])
+        rates_of = [(certain + sum(survival[:n])) / seconds[n] for n in range(13)]
+        by_hand = int(np.argmax(rates_of))
+        if rates_of[by_hand] < least_gain(certain, was_on=True) * rates_of[0]:
+            by_hand = 0
         found = choose(survival, certain, seconds.__getitem__, was_on=True)
         assert found.drafted == by_hand

@@ -147,3 +147,25 @@ def test_a_disturbance_moves_prices_little():
     before = prices.step(listed, 4)
     prices.observe(listed, 4, 1000 * listed[4])
     assert prices.step(listed, 4) < 4 * before
+
+
+def test_rows_that_were_dear_are_tried_again_after_plain_steps():
+    prices = Prices(fresh())
+    listed = prices.of([QueryShape(1, 32)])
+    for _ in range(30):
+        prices.observe(listed, 8, listed[0] + 10 * (listed[8] - listed[0]))
+    dear = prices.step(listed, 8) - prices.step(listed, 0)
+    for _ in range(150):
+        prices.observe(listed, 0, listed[0])
+    assert prices.step(listed, 8) - prices.step(listed, 0) < min(dear / 1.5, 1.1 * (listed[8] - listed[0]))
+
+
+def test_a_machine_that_has_become_quick_again_is_seen_while_every_step_drafts():
+    prices = Prices(fresh())
+    listed = prices.of([QueryShape(1, 32)])
+    for _ in range(30):
+        prices.observe(listed, 0, 1.5 * listed[0])
+    for _ in range(300):
+        prices.observe(listed, 4, listed[4])
+    assert prices.step(listed, 4) == pytest.approx(listed[4], rel=0.1)
+    assert prices.step(listed, 0) < 1.1 * listed[0]

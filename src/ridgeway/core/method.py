@@ -19,6 +19,9 @@ from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
 from ridgeway.core.visibility import Visibility
 
+# With more tokens than these still without K/V, a step is a prefill: its rows are dear, and nothing is drafted.
+PREFILL = 8
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -180,7 +183,7 @@ class View(Protocol):
 class Streams(Protocol):
     """Weight streams for a drafter that needs its own, all of them counted; and what the coming step will cost.
 
-    certain: tokens that the coming step commits at least, with or without drafts, of all its sequences.
+    certain: tokens that the coming step commits at least, with or without drafts, of all sequences that decode in it.
     """
 
     @property

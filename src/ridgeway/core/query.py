@@ -260,7 +260,7 @@ class Entry:
         """Logical indexes, below `cached`, of the cached slots that the rows see, in order."""
         if self.query.context is None:
             return span(0, self.cached)
-        return np.concatenate([NO_INTS, *(np.arange(*span, dtype=np.int64) for span in self.query.context)])
+        return np.concatenate([NO_INTS, *(np.arange(*part, dtype=np.int64) for part in self.query.context)])
 
 
 @dataclass(frozen=True)

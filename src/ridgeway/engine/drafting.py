@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ridgeway.core.drafting import Unroller
 from ridgeway.core.errors import OutOfPagesError
-from ridgeway.core.method import DraftTree
+from ridgeway.core.method import PREFILL, DraftTree
 from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.judging import Streamed
 from ridgeway.engine.request import Running
@@ -19,8 +19,6 @@ from ridgeway.engine.streams import EngineStreams
 from ridgeway.roofline.prices import PriceList, Prices
 from ridgeway.roofline.report import StepReport
 from ridgeway.roofline.shape import QueryShape
-
-_FEW = 8  # rows of a sequence that decodes, drafts not counted
 
 
 @dataclass
@@ -83,22 +81,26 @@ class Drafting:
     ) -> EngineStreams:
         """What the drafter of `group` is given: streams of its own, and what drafts cost in the coming step.
 
-        Who has many rows, as of a prompt, is left out of the prices: that work is to be done anyway, and would make a
-        token seem to be worth what all of it takes.
+        Prompts that others read are left out of the prices: that work is to be done anyway, and would make a token seem
+        to be worth what all of it takes.
         """
         prices: PriceList | None = None
-        drafting = {id(grant) for grant in group}
-        planned = [(grant, grant.running.sequence) for grant in grants if grant.rows]
-        rows = [sequence.pending if id(grant) in drafting else grant.rows for grant, sequence in planned]
-        few = [place for place, count in enumerate(rows) if count <= _FEW] or list(range(len(rows)))
+        own = {id(grant) for grant in group}
+        running = [grant for grant in grants if grant.rows]
+        decoding = [grant for grant in running if id(grant) in own or grant.running.sequence.pending <= PREFILL]
+
+        def shape(grant: Grant) -> QueryShape:
+            sequence = grant.running.sequence
+            drafts = sequence.method.drafter is not None
+            return QueryShape(min(grant.rows, sequence.pending) if drafts else grant.rows, sequence.cached)
 
         def price(drafted: int) -> float:
             nonlocal prices
             if prices is None:
-                prices = self.prices.of([QueryShape(rows[place], planned[place][1].cached) for place in few])
-                result.listed = prices if len(few) == len(planned) else None
+                prices = self.prices.of([shape(grant) for grant in decoding])
+                result.listed = prices if len(decoding) == len(running) else None
             return self.prices.step(prices, drafted)
 
-        certain = sum(planned[place][0].rows >= planned[place][1].pending for place in few)
-        running = [grant.running for grant in group]
-        return EngineStreams(self.target, self.models, running, price, certain, unroller)
+        certain = sum(grant.rows >= grant.running.sequence.pending for grant in decoding)
+        entries = [grant.running for grant in group]
+        return EngineStreams(self.target, self.models, entries, price, certain, unroller)

@@ -1,9 +1,9 @@
 """Who runs in the next weight stream, and with how many rows.
 
-Every running sequence gets the least its method needs, so nobody starves; what is left of the row budget goes to
-prompts, the oldest first (chunked prefill); then new sequences are admitted; then there may be drafts, which are a help
-and no need. When pages run out, the youngest
-sequence gives up its pages and is resumed later, with identical output, as its state and tokens are kept.
+Every running sequence gets the least its method needs, so nobody starves; what is left of the row budget goes to the
+oldest first (chunked prefill); then new sequences are admitted; then drafts get what prompts have left, as they are a
+help and no need. When pages run out, the youngest sequence gives up its pages and is resumed later, with identical
+output, as its state and tokens are kept.
 """
 
 from bisect import insort
@@ -79,9 +79,10 @@ class Scheduler:
         """
         grants = self._least_for_all()
         budget = self.limits.max_rows - sum(self.limits.charge(grant.rows) for grant in grants)
-        budget = self._extend(grants, budget, drafts=False)
+        budget = self._extend(grants, budget)
         self._admit(grants, budget)
-        self._extend(grants, self.limits.max_rows - sum(grant.rows for grant in grants), drafts=True)
+        taken = sum(self.limits.charge(grant.demand.least) + grant.rows - grant.demand.least for grant in grants)
+        self._extend([grant for grant in grants if _may_draft(grant)], self.limits.max_rows - taken, drafts=True)
         return [grant for grant in grants if not grant.running.sequence.finished]
 
     def _least_for_all(self) -> list[Grant]:
@@ -111,11 +112,15 @@ class Scheduler:
             self.listener.failed(running, error)
             return None
 
-    def _extend(self, grants: list[Grant], budget: int, drafts: bool) -> int:
-        """Rows beyond the least: up to what is pending, or up to all that is of use. Returns what is left."""
+    def _extend(self, grants: list[Grant], budget: int, drafts: bool = False) -> int:
+        """Rows beyond the least, as many as are of use; for drafts only if `drafts`. Returns what is left."""
         for grant in grants:
-            wanted = grant.demand.useful if drafts else max(grant.rows, grant.running.sequence.pending)
-            rows = grant.demand.within(min(wanted, grant.rows + max(budget, 0)))
+            sequence, useful = grant.running.sequence, grant.demand.useful
+            if sequence.finished:  # by the fault of another sample
+                continue
+            if sequence.method.drafter is not None and not drafts:
+                useful = min(useful, max(grant.rows, sequence.pending))
+            rows = grant.demand.within(min(useful, grant.rows + max(budget, 0)))
             while rows > grant.rows and not self._reserve(grant.running, rows):
                 rows = grant.demand.within(max(grant.rows, rows - self.cache.page_size))
             budget -= rows - grant.rows
@@ -172,6 +177,13 @@ class Scheduler:
         running.sequence.cached = running.sequence.held = 0
         self.waiting.appendleft(running)
         self.listener.preempted(running)
+
+
+def _may_draft(grant: Grant) -> bool:
+    """Whether a sequence that runs has a drafter, and rows for all that it has committed."""
+    sequence = grant.running.sequence
+    drafts = sequence.method.drafter is not None and not sequence.finished
+    return drafts and grant.rows >= max(1, sequence.pending)
 
 
 def _arrival(running: Running) -> int:

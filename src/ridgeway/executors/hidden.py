@@ -17,12 +17,16 @@ def with_hidden(
     """
     if not any("hidden" in entry.query.read.measures for entry in batch.entries):
         return answers
-    hidden = np.asarray(take(batch.read_rows), dtype=np.float32)
+    wanted = ["hidden" in entry.query.read.measures for entry in batch.entries]
+    lengths = [len(entry.query.read) for entry in batch.entries]
+    rows = batch.read_rows
+    if not all(wanted):
+        rows = rows[np.repeat(wanted, lengths)]
+    hidden = np.asarray(take(rows), dtype=np.float32)
     result, start = [], 0
-    for answer, entry in zip(answers, batch.entries, strict=True):
-        stop = start + len(entry.query.read)
-        if "hidden" in entry.query.read.measures:
-            answer = answer._replace(hidden=hidden[start:stop])
+    for answer, wants, length in zip(answers, wanted, lengths, strict=True):
+        if wants:
+            answer = answer._replace(hidden=hidden[start : start + length])
+            start += length
         result.append(answer)
-        start = stop
     return tuple(result)

@@ -127,8 +127,9 @@ class Controller(Drafter):
             one.guesses.tree(sorted(nodes[:depth])) if nodes else NO_DRAFT
             for one, nodes, depth in zip(known, chosen, depths, strict=True)
         ]
+        resting = {one.rest for one in self.known.values()}
         for one, nodes in zip(known, chosen, strict=True):
-            self._settle(one, choice, len(nodes))
+            self._settle(one, choice, len(nodes), resting)
         self.thinking += (0.1 if self.thinking else 1.0) * (thought / len(sequences) - self.thinking)
         return drafts
 
@@ -233,21 +234,20 @@ class Controller(Drafter):
                 return choice._replace(drafted=more)
         return choice
 
-    def _settle(self, known: Known, choice: Choice, drafted: int) -> None:
-        """Remember what was chosen for a sequence; where nothing was, rest longer each time, as long as it may."""
+    def _settle(self, known: Known, choice: Choice, drafted: int, resting: set[int]) -> None:
+        """Remember what was chosen for a sequence; where nothing was, rest longer each time, as long as it may.
+
+        resting: how long others still do. It rests as long as one of them, if that is about as long: guessing for
+        several at once takes less than doing it for each in steps of their own.
+        """
         if drafted:
             known.last_rest = 0
         else:
             affordable = self.thinking * choice.certain / (_THINKING * choice.price)
-            known.last_rest = self._together(int(min(2 * known.last_rest + 1, affordable, _LONGEST_REST)))
+            longest = int(min(2 * known.last_rest + 1, affordable, _LONGEST_REST))
+            known.last_rest = max((rest for rest in resting if longest < 2 * rest <= 2 * longest), default=longest)
         known.rest = known.last_rest
         known.choice, known.drafted = choice, drafted
-
-    def _together(self, rest: int) -> int:
-        """About `rest` steps, but as long as another sequence, if one rests about that long: guessing for several at
-        once takes less than doing it for each in steps of their own.
-        """
-        return max((one.rest for one in self.known.values() if rest < 2 * one.rest <= 2 * rest), default=rest)
 
     def _revise(self, known: Known, everyone: list[int]) -> None:
         """Leave out drafters of whose guesses hardly any came true; every other time all get another chance."""

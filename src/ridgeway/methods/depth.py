@@ -12,8 +12,8 @@ prices come from the cost model, so nothing has to be profiled beforehand.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-SWITCH_ON = 1.02  # a gain below this is not worth the risk that an estimate is wrong
-MARGIN = 0.08  # more for several sequences: gains are small there, and the best of many sets is the most overrated
+_SWITCH_ON = 1.02  # a gain below this is not worth the risk that an estimate is wrong
+_MARGIN = 0.08  # more for several sequences: gains are small there, and the best of many sets is the most overrated
 
 
 class Choice(NamedTuple):
@@ -31,6 +31,13 @@ class Choice(NamedTuple):
     certain: int
 
 
+def least_gain(certain: int, was_on: bool) -> float:
+    """The expected gain from which on drafting is worth it. certain: tokens that come anyway. was_on: hysteresis: going
+    on needs less than beginning.
+    """
+    return (1.0 if was_on else _SWITCH_ON) + (_MARGIN if certain > 1 else 0.0)
+
+
 def choose(
     survival: Sequence[float],
     certain: int,
@@ -40,8 +47,8 @@ def choose(
 ) -> Choice:
     """The best number of drafts. survival: of all candidates, highest first. price: seconds of a step by drafts.
 
-    thinking: seconds that guessing itself takes, saved if nothing is drafted. was_on: hysteresis: going on needs less
-    gain than beginning.
+    thinking: seconds that guessing itself takes, saved if nothing is drafted. was_on: whether something was drafted
+    in the step before.
     """
     plain = price(0)
     if not survival:
@@ -56,6 +63,6 @@ def choose(
         elif most / seconds <= best_rate:  # prices never fall: even if all the rest came true, it could not pay
             break
     gain = best_rate * plain / certain
-    if gain < (1.0 if was_on else SWITCH_ON) + (MARGIN if certain > 1 else 0.0):
+    if gain < least_gain(certain, was_on):
         best = 0
     return Choice(best, gain, plain, price(1) - plain, survival[0], certain)

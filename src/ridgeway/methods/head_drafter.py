@@ -63,7 +63,7 @@ class HeadDrafter(Drafter):
             return
         last = len(commit.tokens) - 1
         row = last if commit.source is None else int(commit.source[last])
-        self._reached[sequence] = Reached(sequence.committed, answer.hidden[row])
+        self._reached[sequence] = Reached(sequence.committed, answer.hidden[row].copy())  # not the whole batch's
 
 
 def tree_of(guessed: Guessed, row: int) -> Trie:

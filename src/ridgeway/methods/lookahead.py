@@ -24,13 +24,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ridgeway.core.arrays import NO_INTS, ints
-from ridgeway.core.method import DecodingMethod, DraftTree, Rows
+from ridgeway.core.method import PREFILL, DecodingMethod, DraftTree, Rows
 from ridgeway.core.outputs import DraftCounts
 from ridgeway.core.query import Answer, Commit, Query, Readout
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.visibility import Tree
 from ridgeway.methods.trie import Trie
-from ridgeway.methods.verify import PREFILL, fitting, room, verified
+from ridgeway.methods.verify import fitting, room, verified
 
 
 @dataclass

@@ -18,7 +18,7 @@ from ridgeway.core.query import Answer, Commit, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.traits import ModelTraits
 from ridgeway.methods.acceptance import Acceptance, Kind, kind_of
-from ridgeway.methods.depth import SWITCH_ON
+from ridgeway.methods.depth import least_gain
 from ridgeway.methods.mask_layout import (
     NO_MASKS,
     MaskLayout,
@@ -189,7 +189,7 @@ class MaskDrafter(Drafter):
         plain, certain = streams.price(0), streams.certain
         listed = [float(one) for one in worth[order]]
         chosen, profit = worthwhile(listed, streams.price, self._gain * certain / plain)
-        if not self._on and profit < (SWITCH_ON - 1) * certain:
+        if profit < (least_gain(certain, self._on) - 1) * certain:
             chosen = 0
         self._on = chosen > 0
         taken = np.zeros(len(worth), dtype=np.bool_)

@@ -26,7 +26,7 @@ from functools import cached_property
 import numpy as np
 
 from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, ints
-from ridgeway.core.method import DecodingMethod, DraftTree, Rows
+from ridgeway.core.method import PREFILL, DecodingMethod, DraftTree, Rows
 from ridgeway.core.outputs import DraftCounts
 from ridgeway.core.query import Answer, Commit, Query, Readout
 from ridgeway.core.sequence import Sequence
@@ -35,7 +35,7 @@ from ridgeway.core.visibility import CAUSAL, Tree
 from ridgeway.methods.mask_drafter import Drafts, Layout, MaskDrafter, mask_of
 from ridgeway.methods.mask_layout import NO_MASKS, MaskLayout, linear, quadratic
 from ridgeway.methods.option_types import check_types
-from ridgeway.methods.verify import PREFILL, verified
+from ridgeway.methods.verify import verified
 
 
 @dataclass(frozen=True)

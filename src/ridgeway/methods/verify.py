@@ -19,14 +19,11 @@ from typing import Any
 import numpy as np
 
 from ridgeway.core.arrays import NO_INTS, IntArray, ints, span
-from ridgeway.core.method import NO_DRAFT, DecodingMethod, Drafter, DraftTree, Rows
+from ridgeway.core.method import NO_DRAFT, PREFILL, DecodingMethod, Drafter, DraftTree, Rows
 from ridgeway.core.outputs import DraftCounts
 from ridgeway.core.query import Answer, Commit, Measure, Query, Readout
 from ridgeway.core.sequence import Sequence
 from ridgeway.core.visibility import Tree
-
-# With more tokens than these still without K/V, a step is a prefill: its rows are dear, and nothing is drafted.
-PREFILL = 8
 
 
 class Speculative(DecodingMethod):

@@ -6,8 +6,8 @@ a kind, and renewed now and then, as the cost model learns from every step and s
 How many rows are nearly free is what decides, and that no ceiling tells: it depends on the tiles of a kernel. So what
 was observed of steps with some number of rows counts for those between as well. Where nothing was observed yet, each
 row is taken to add what its products take at least, even if they might hide behind the reading of weights: who knows
-nothing begins with short drafts. What only earlier processes observed makes rows cheaper than that, but not dearer:
-others may have used the machine then, and rows that are taken for too dear are hardly ever tried.
+nothing begins with short drafts. What only earlier processes observed makes rows cheaper than that, but not much
+dearer: others may have used the machine then, and rows that are taken for too dear are hardly ever tried.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ _RECALLED = 1.5  # times what a row's products take at least: dearer than that e
 _CONTEXT = 64  # cached tokens by which a batch's mean context may grow before its list is another one
 _LISTS = 64
 _WEIGHT = 0.1  # of the newest step in means
-_MEMORY = 1 - 1 / 30  # drafting steps that tell how dear rows are
+_MEMORY = 1 - 1 / 30  # of drafting steps, which tell how dear rows are
+_FADING = 1 - 1 / 20  # of that, at a step without drafts
 _DOUBT = 0.5  # plain steps' time of drafted rows that are taken to be as listed before any were seen
 _DEAREST = 4.0  # times as dear as listed: more is not believed
 _OUTLIER = 2.0  # times as long as listed: more is a disturbance
@@ -83,7 +84,7 @@ class Prices:
         self._steps = 0
         self._lists: dict[tuple[int, int, int], PriceList] = {}
         self._slower = 1.0  # plain streams of late, over what was listed
-        self._listed = self._taken = 0.0  # seconds of drafted rows of late, as listed and as measured
+        self._expected = self._taken = 0.0  # seconds of drafted rows of late, as listed and as measured
 
     def of(self, shapes: Sequence[QueryShape]) -> PriceList:
         """The list for steps like this one."""
@@ -106,17 +107,21 @@ class Prices:
     def observe(self, listed: PriceList, drafted: int, seconds: float) -> None:
         """Learn from a stream that took `seconds` with so many rows more than those of the list's batch."""
         plain, rows = listed[0], listed[drafted] - listed[0]
-        taken = min(seconds, _OUTLIER * (plain + rows))
-        if drafted:
-            self._listed = _MEMORY * self._listed + rows
-            self._taken = max(0.0, _MEMORY * self._taken + taken - self._slower * plain)
-        else:
+        taken = min(seconds, _OUTLIER * self._slower * (plain + rows))
+        if not drafted:
             self._slower += _WEIGHT * (taken / plain - self._slower)
+            # How dear rows are fades: what makes them so passes, and without drafts it would not show.
+            self._expected, self._taken = _FADING * self._expected, _FADING * self._taken
+            return
+        if taken < self._slower * plain:  # even without the rows: a plain step takes less by now
+            self._slower += _WEIGHT * (taken / (plain + rows) - self._slower)
+        self._expected = _MEMORY * self._expected + rows
+        self._taken = max(0.0, _MEMORY * self._taken + taken - self._slower * plain)
 
     def _dearer(self, plain: float) -> float:
         """How many times as much as listed drafted rows take. plain: seconds of a stream without them."""
         doubt = _DOUBT * plain
-        return min(_DEAREST, max(1 / _DEAREST, (self._taken + doubt) / (self._listed + doubt)))
+        return min(_DEAREST, max(1 / _DEAREST, (self._taken + doubt) / (self._expected + doubt)))
 
     def host(self, drafting: bool) -> float:
         """Mean seconds of a step outside its weight streams; as long as one kind was not seen, of the other."""

@@ -5,7 +5,7 @@ from functools import lru_cache
 from ridgeway.core.arrays import FloatArray, IntArray, ints
 from ridgeway.quant.tensor import Tensor
 
-_FEW = 64  # rows; for more of them one unpacking is quicker
+_FEW = 16  # rows; for more of them one unpacking is quicker
 _KEPT_BYTES = 4 << 20  # of floats
 
 

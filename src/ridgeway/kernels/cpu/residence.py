@@ -18,6 +18,8 @@ _ALIGNMENT = 64
 _HUGE_PAGE = 2 << 20
 _COLLAPSE = 25  # advice of Linux 6.1 that Python has no name for; older ones refuse it, and nothing changes
 _PIECE_BYTES = 16 << 20
+_LARGEST_ARENA = 32 << 20  # bytes of a mapping that may still be some of the interpreter's arenas, side by side
+_FULL = 0.9
 
 
 def aligned(*shape: int) -> Bytes:
@@ -76,17 +78,23 @@ def tidy(arrays: Iterable[AnyArray]) -> None:
         file.madvise(mmap.MADV_DONTNEED)
     if sys.platform == "linux":
         system = ctypes.CDLL(None)
-        with suppress(OSError):  # a system that shows no mappings keeps them
-            for start, size in untouched_mappings(_mappings(), "libllvmlite"):
-                system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
-            trim = getattr(system, "malloc_trim", None)  # glibc's
-            if trim is not None:
-                trim(0)
-            for start, size in heap_mappings(_mappings()):
-                first, last = -(-start // _HUGE_PAGE), (start + size) // _HUGE_PAGE
-                if first < last:
-                    place, length = first * _HUGE_PAGE, (last - first) * _HUGE_PAGE
-                    system.madvise(ctypes.c_void_p(place), ctypes.c_size_t(length), _COLLAPSE)
+        for start, size in untouched_mappings(_mappings(), "libllvmlite"):
+            system.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+        trim = getattr(system, "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)
+        for start, size in heap_mappings(_mappings()) if _allows_huge_pages() else ():
+            first, last = -(-start // _HUGE_PAGE), (start + size) // _HUGE_PAGE
+            if first < last:
+                place, length = first * _HUGE_PAGE, (last - first) * _HUGE_PAGE
+                system.madvise(ctypes.c_void_p(place), ctypes.c_size_t(length), _COLLAPSE)
+
+
+def _allows_huge_pages() -> bool:
+    try:
+        return "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return False
 
 
 class Mapping(NamedTuple):
@@ -100,7 +108,11 @@ class Mapping(NamedTuple):
 
 
 def _mappings() -> list[Mapping]:
-    return parsed_mappings(Path("/proc/self/smaps").read_text())
+    """This process's; none where the system does not show them."""
+    try:
+        return parsed_mappings(Path("/proc/self/smaps").read_text())
+    except OSError:
+        return []
 
 
 def parsed_mappings(smaps: str) -> list[Mapping]:
@@ -134,15 +146,16 @@ def untouched_mappings(mappings: Iterable[Mapping], library: str) -> list[tuple[
 def heap_mappings(mappings: Iterable[Mapping]) -> list[tuple[int, int]]:
     """(address, size) of the memory in which the interpreter's objects lie, in small pages so far.
 
-    Weights sweep the caches at every step, and what an address of a small page means is looked up anew each time.
-    Mappings that are mostly empty are left as they are: in huge pages they would fill up.
+    Weights sweep the caches at every step, and what an address of a small page means is looked up anew each time. What
+    is not quite full is left as it is, as it would fill up in huge pages; so is what is large: arrays of somebody's.
     """
     return [
         (one.start, one.size)
         for one in mappings
         if one.permissions == "rw-p"
         and (not one.path or one.path.startswith(("[heap]", "[anon:")))
-        and 2 * one.sizes.get("Rss", 0) > one.size >> 10
+        and (one.path == "[heap]" or one.size <= _LARGEST_ARENA)
+        and one.sizes.get("Rss", 0) > _FULL * (one.size >> 10)
         and one.sizes.get("AnonHugePages", 0) < one.sizes.get("Rss", 0)
     ]
 
