@@ -74,7 +74,7 @@ class Prices:
     """Price lists of the batches that come up, and what corrects them in general: what a step takes outside its weight
     streams, more with drafts; how the machine is just now; and how much dearer than listed rows are.
 
-    A list knows steps of a kind, of which there are few. All of them tell of the machine: neighbours slow it down, and
+    A list knows steps of a kind, of which there are few. Together they tell of the machine: neighbours slow it, and
     arithmetic, which rows take, more than reading, which a plain step takes.
     """
 
