@@ -24,6 +24,8 @@ _BYTE, _SHORT, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT = ir.FloatType()
 STEPS = 8  # four inputs each
 _AHEAD = 2048  # bytes: about the memory's latency at its full rate
+_AHEAD_OF_FEW = 128  # measured: with so few rows that memory is all that counts, weights asked for earlier come later
+_FEW = 2
 
 _VECTOR_REGISTER = "x"  # LLVM's name in constraints of inline assembly
 
@@ -70,8 +72,9 @@ class Emitter:
         """Asks for the weights that come some groups later; the processor's own guess stops at page borders."""
         kept = 3 if self.again else 0  # in all caches, or in none but the nearest
         flags = [ir.Constant(_INT, flag) for flag in (0, kept, 1)]  # to read; data
+        ahead = _AHEAD if self.rows > _FEW else _AHEAD_OF_FEW
         for offset in range(0, self.tile.block_bytes, 64):
-            call(self.builder, "llvm.prefetch.p0", ir.VoidType(), self.at(pointer, _AHEAD + offset), *flags)
+            call(self.builder, "llvm.prefetch.p0", ir.VoidType(), self.at(pointer, ahead + offset), *flags)
 
     def small_integers(self, pointer: Any, offset: int, part: int, signed: bool) -> Any:
         """Of 16 bytes, those of a part as 32-bit integers."""
