@@ -125,18 +125,30 @@ def test_a_machine_that_is_slower_just_now_makes_every_step_dearer():
     for _ in range(60):
         prices.observe(listed, 0, 1.4 * listed[0])
     assert prices.step(listed, 0) == pytest.approx(1.4 * listed[0], rel=0.01)
-    assert prices.step(listed, 4) - prices.step(listed, 0) == pytest.approx(listed[4] - listed[0], rel=0.01)
+    assert prices.step(listed, 4) == pytest.approx(1.4 * listed[4], rel=0.01)
 
 
 def test_rows_that_take_more_than_listed_become_dearer_whatever_their_number():
     prices = Prices(fresh())
     listed = prices.of([QueryShape(1, 32)])
-    for rows in (2, 4, 3, 6) * 20:
+    for rows in (2, 0, 4, 3, 6, 8) * 20:
         prices.observe(listed, rows, listed[0] + 3 * (listed[rows] - listed[0]))
     for rows in (1, 4, 8):
         extra = prices.step(listed, rows) - prices.step(listed, 0)
         assert extra == pytest.approx(3 * (listed[rows] - listed[0]), rel=0.35)
-    assert prices.step(listed, 0) == pytest.approx(listed[0])
+    assert prices.step(listed, 0) == pytest.approx(listed[0], rel=0.1)
+
+
+def test_a_neighbour_that_wakes_while_every_step_drafts_does_not_make_drafts_look_bad():
+    prices = Prices(fresh())
+    listed = prices.of([QueryShape(1, 32)])
+    for _ in range(30):
+        prices.observe(listed, 2, listed[2])
+    before = prices.step(listed, 2) / prices.step(listed, 0)
+    for _ in range(30):
+        prices.observe(listed, 2, 1.5 * listed[2])
+        assert prices.step(listed, 2) / prices.step(listed, 0) < 1.1 * before
+    assert prices.step(listed, 2) == pytest.approx(1.5 * listed[2], rel=0.05)
 
 
 def test_a_disturbance_moves_prices_little():

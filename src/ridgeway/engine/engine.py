@@ -162,14 +162,16 @@ class Engine:
         result = self._result = StepResult()
         began, self._streaming = perf_counter(), 0.0
         planned = self._plan(self.scheduler.schedule())
+        reading = False  # prompts
         if planned:
             for answered in self._stream(planned):
                 for plan, answer in zip(answered.planned, answered.answers, strict=True):
                     self._commit(plan, answer, answered.stream.gain)
                 self._note(answered.stream)
+                reading |= answered.stream.gain.prefill_rows > 0
         whole = bool(result.finished) or not self.busy  # whoever asked wants the whole account
         result.reports += self._judge.reports(whole)
-        if planned:
+        if planned and not reading:
             self.prices.observe_host(perf_counter() - began - self._streaming, self._round.drafted)
         if not self.busy:
             self.check()

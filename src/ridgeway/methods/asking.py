@@ -5,6 +5,8 @@ something new nearly everything. So what it added is counted by how sure the fir
 measured; before anything was seen, both are taken to be moderate.
 """
 
+from ridgeway.core.duration import Duration
+
 # Accepted tokens that a draft head adds where there is no free guess, and where the surest has a chance up to each of
 # the borders; as counted on answers of a small model. What is seen corrects it.
 _BORDERS = (0.0, 0.3, 0.55, 0.8, 0.92)
@@ -13,7 +15,6 @@ _WEIGHT = 30.0  # of these, in observations
 _MEMORY = 1 - 1 / 400
 _ROWS = 2.5  # that its guesses add to a step
 _SHARE = 0.15  # of a step's time that asking takes, before it was measured
-_NEWEST = 0.1  # weight of the newest measurement
 
 
 class Asking:
@@ -23,7 +24,7 @@ class Asking:
         self._added = [_WEIGHT * added for added in _ADDED]
         self._counts = [_WEIGHT] * len(_ADDED)
         self._asked: set[int] = set()
-        self._seconds: dict[int, float] = {}  # of one time, by the sequences that it was asked for
+        self._taken: dict[int, Duration] = {}  # of one time, by the sequences that it was asked for
 
     def added(self, surest: float) -> float:
         """Tokens that asking is expected to add for a sequence whose surest first guess has this chance."""
@@ -32,12 +33,12 @@ class Asking:
 
     def seconds(self, sequences: int, step: float) -> float:
         """What asking for so many sequences takes. step: seconds of a plain step."""
-        if sequences in self._seconds:
-            return self._seconds[sequences]
-        if not self._seconds:
+        if sequences in self._taken:
+            return self._taken[sequences].seconds
+        if not self._taken:
             return _SHARE * step
-        nearest = min(self._seconds, key=lambda known: abs(known - sequences))
-        return self._seconds[nearest] * max(1.0, sequences / nearest)
+        nearest = min(self._taken, key=lambda known: abs(known - sequences))
+        return self._taken[nearest].seconds * max(1.0, sequences / nearest)
 
     @staticmethod
     def rows(sequences: int) -> int:
@@ -49,8 +50,7 @@ class Asking:
         if sequences not in self._asked:
             self._asked.add(sequences)
             return
-        before = self._seconds.get(sequences, seconds)
-        self._seconds[sequences] = before + _NEWEST * (seconds - before)
+        self._taken.setdefault(sequences, Duration()).observe(seconds)
 
     def brought(self, surest: float, accepted: int, expected: float) -> None:
         """It was asked, and `accepted` drafts came true, where the free guesses alone were `expected` to bring some."""

@@ -19,8 +19,9 @@ from collections.abc import Sequence as Sequences
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
+from ridgeway.core.duration import Duration
 from ridgeway.core.method import NO_DRAFT, Drafter, DraftTree, Rows, Streams
 from ridgeway.core.query import Answer, Commit, Measure, Query
 from ridgeway.core.sequence import Sequence
@@ -36,6 +37,7 @@ from ridgeway.methods.verify import Speculative
 
 _THINKING = 0.005  # share of the time that guessing may take while nothing is drafted
 _LONGEST_REST = 16  # steps
+_TOGETHER = 8  # halves of its own rest that a sequence may rest to wake with others
 _REVISE = 48  # guessing steps after which a request's drafters are looked over
 _TRYING = 0.01  # share of the time that may be spent on depths that do not look best, to learn what they take
 _TRY_EVERY = 32
@@ -86,17 +88,18 @@ class Controller(Drafter):
         self.head = head
         self.asking = Asking()
         self.acceptance = Acceptance()
-        self.thinking = 0.0  # mean seconds of guessing for one sequence
-        self.known: WeakKeyDictionary[Sequence, Known] = WeakKeyDictionary()
+        self.thinking = Duration()  # guessing for one sequence
+        self._everyone: WeakSet[Known] = WeakSet()  # what is known of a sequence is kept with it
         self._on = False
         self._steps = 0
         self._time = self._tried = 0.0  # seconds of all steps, and of them for the sake of learning
 
     def of(self, sequence: Sequence) -> Known:
-        known = self.known.get(sequence)
+        known: Known | None = sequence.state
         if known is None:
             own = Acceptance(self.acceptance, weight=8.0, memory=60.0)
-            known = self.known[sequence] = Known(own, self._all(sequence), sequence.committed)
+            known = sequence.state = Known(own, self._all(sequence), sequence.committed)
+            self._everyone.add(known)
         return known
 
     @property
@@ -127,10 +130,10 @@ class Controller(Drafter):
             one.guesses.tree(sorted(nodes[:depth])) if nodes else NO_DRAFT
             for one, nodes, depth in zip(known, chosen, depths, strict=True)
         ]
-        resting = {one.rest for one in self.known.values()}
+        resting = {one.rest for one in self._everyone}
         for one, nodes in zip(known, chosen, strict=True):
             self._settle(one, choice, len(nodes), resting)
-        self.thinking += (0.1 if self.thinking else 1.0) * (thought / len(sequences) - self.thinking)
+        self.thinking.observe(thought / len(sequences))
         return drafts
 
     def observe(self, sequence: Sequence, query: Query, answer: Answer, commit: Commit) -> None:
@@ -218,7 +221,7 @@ class Controller(Drafter):
 
     def _choose(self, ranked: Sequences[Ranked], sequences: int, streams: Streams) -> Choice:
         survival = [-negative for negative, _, _ in ranked]
-        return choose(survival, streams.certain, streams.price, self.thinking * sequences, self._on)
+        return choose(survival, streams.certain, streams.price, self.thinking.seconds * sequences, self._on)
 
     def _perhaps_more(self, choice: Choice, guesses: int, streams: Streams) -> Choice:
         """The choice; now and then more than that is drafted, to learn what it takes."""
@@ -237,15 +240,16 @@ class Controller(Drafter):
     def _settle(self, known: Known, choice: Choice, drafted: int, resting: set[int]) -> None:
         """Remember what was chosen for a sequence; where nothing was, rest longer each time, as long as it may.
 
-        resting: how long others still do. It rests as long as one of them, if that is about as long: guessing for
-        several at once takes less than doing it for each in steps of their own.
+        resting: how long others still do. It rests as long as one of them, if that is about as long or not much longer:
+        guessing for several at once takes less than doing it for each in steps of their own.
         """
         if drafted:
             known.last_rest = 0
         else:
-            affordable = self.thinking * choice.certain / (_THINKING * choice.price)
+            affordable = self.thinking.seconds * choice.certain / (_THINKING * choice.price)
             longest = int(min(2 * known.last_rest + 1, affordable, _LONGEST_REST))
-            known.last_rest = max((rest for rest in resting if longest < 2 * rest <= 2 * longest), default=longest)
+            together = (rest for rest in resting if longest < 2 * rest <= _TOGETHER * longest)
+            known.last_rest = max(together, default=longest)
         known.rest = known.last_rest
         known.choice, known.drafted = choice, drafted
 
@@ -305,7 +309,7 @@ class Auto(Speculative):
 
     name = "auto"
     drafters: str = "text+answers+head"
-    nodes: int = 8
+    nodes: int = 7  # with the newest token a row block of the widest kernel, two of the others
     depth: int = 4
     longest: int = 16
     remembered: int = 16384

@@ -60,7 +60,7 @@ def choose(
         seconds = price(drafted) + thinking
         if tokens / seconds > best_rate:
             best, best_rate = drafted, tokens / seconds
-        elif most / seconds <= best_rate:  # prices never fall: even if all the rest came true, it could not pay
+        elif most / seconds <= max(best_rate, certain / plain):  # even if all the rest came true, as prices never fall
             break
     gain = best_rate * plain / certain
     if gain < least_gain(certain, was_on):

@@ -19,6 +19,7 @@ _WINDOW = 32  # ratios kept of each kind: a machine's speed drifts
 _LATEST = 20  # of those that are kept for later processes, at most so many are of the one that ends
 _MOST_KINDS = 300  # kept for later processes
 _FARTHEST = 8  # classes of rows over which kinds lend to each other: one row to eight, or two octaves
+_SEVERAL = 4  # ratios that say more than what earlier processes observed
 _ENOUGH = 8  # ratios from which on a kind speaks for itself
 _NARROWEST = 0.02
 _LOW, _HIGH = 0.05, 0.95
@@ -111,15 +112,16 @@ class Calibration:
 
     def own(self, kind: Kind) -> tuple[float, bool] | None:
         """The median ratio of steps of that very kind, or with a little more or less attention, nothing lent by other
-        numbers of rows, and whether this process saw such steps: then nothing else counts. None if fewer than two were
-        seen.
+        numbers of rows, and whether this process saw several such steps: then nothing else counts. None if fewer than
+        two were seen.
         """
         for more in (0, -1, 1, -2, 2):
             near = kind._replace(attention=kind.attention + more)
             new = self._logs.get(near, ())
-            logs = new if len(new) > 1 else self._of(near)
+            here = len(new) >= _SEVERAL
+            logs = new if here else self._of(near)
             if len(logs) > 1:
-                return exp(_quantile(sorted(logs), 0.5)), logs is new
+                return exp(_quantile(sorted(logs), 0.5)), here
         return None
 
     def _correction(self, kind: Kind, sources: Iterable[Kind]) -> Correction:
