@@ -27,12 +27,14 @@ def test_steps_of_different_sizes_tell_both_factors():
 def test_small_drafts_are_not_blamed_for_a_slow_machine():
     pace = followed([0.1] * 40, slower=1.5, dearer=1.0)
     assert pace.seconds(1.0, 0.1) == pytest.approx(1.65, rel=0.03)
-    assert pace.slower > 1.3 and pace.dearer < 1.7
+    assert pace.slower > 1.3
+    assert pace.dearer < 1.7
 
 
 def test_many_rows_are_blamed_for_what_only_they_can_take():
     pace = followed([0.0, 1.5] * 20, slower=1.0, dearer=2.0)
-    assert pace.slower == pytest.approx(1.0, rel=0.1) and pace.dearer > 1.6
+    assert pace.slower == pytest.approx(1.0, rel=0.1)
+    assert pace.dearer > 1.6
 
 
 def test_noise_moves_neither_far():
@@ -59,6 +61,8 @@ def test_that_rows_are_dear_passes():
 
 def test_what_is_believed_has_bounds():
     pace = followed([1.0, 0.0] * 200, slower=100.0, dearer=50.0)
-    assert 0.25 <= pace.slower <= 4 and 0.25 <= pace.dearer <= 4
+    assert 0.25 <= pace.slower <= 4
+    assert 0.25 <= pace.dearer <= 4
     pace = followed([1.0, 0.0] * 200, slower=0.001, dearer=1.0)
-    assert 0.25 <= pace.slower <= 4 and 0.25 <= pace.dearer <= 4
+    assert 0.25 <= pace.slower <= 4
+    assert 0.25 <= pace.dearer <= 4

@@ -1,53 +1,29 @@
-"""The cost model: the bytes and FLOPs of a weight stream, and the time that they take.
+"""The cost model: the time that a weight stream's bytes and FLOPs take (`roofline.counting` counts them).
 
-Bytes are counted from the tensors as the executor holds them, so a packed model costs what its packing costs.
 Two times come out and are never mixed. The *floor* is the least time physics allows: the fewest bytes at the
 highest rate ever seen, or the products at the highest rate; no measurement may beat it. The *estimate* is
 what a step will take, with an interval: the typical rates times what executors reach of them, plus an
 overhead, corrected by the steps that were observed (`roofline.calibration`).
-
-What is counted, of one stream:
-
-- weights: every tensor of the sublayers that run, once; of the embedding only the rows used; the head only if a row is
-  read. A tied head is the embedding, counted once, as the head.
-- K/V: each layer reads the keys and values that its rows see (once for all rows of a query, its own rows included, no
-  further back than the layer's window) and writes those of its rows.
-- activations, per row and layer: the hidden state in and out of both sublayers (4 d), queries, keys and values written
-  and read (2 (q + 2 kv)), gate and up written and their product read (3 f; 2 f without a gate); per read row the
-  hidden state and the logits. They can stay in a cache, so the floor leaves them out.
-- FLOPs: 2 per weight of a matrix and row; the head's per read row only; 4 per visible (row, key), head and element of a
-  head (scores and mixing). Norms, rotations and softmax are some thousandths and left out.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from itertools import groupby
+from collections.abc import Mapping
 from math import log2, prod
-from typing import NamedTuple, Self
+from typing import Self
 
-import numpy as np
-
-from ridgeway.core.arrays import BoolArray
-from ridgeway.core.errors import MachineError, ModelError, RequestError
+from ridgeway.core.errors import MachineError
 from ridgeway.core.executor import Executor
-from ridgeway.core.query import Batch
 from ridgeway.models.config import ModelConfig
 from ridgeway.roofline.calibration import Calibration, Kind
+from ridgeway.roofline.counting import StreamCounter
 from ridgeway.roofline.experts import DEFAULT_SKEW, distinct_experts
 from ridgeway.roofline.machine import Machine
 from ridgeway.roofline.packing import packed_bytes
 from ridgeway.roofline.reach import TYPICAL, Parts, Reach
-from ridgeway.roofline.shape import QueryShape, attention_flops, shared_keys, slot_elements
+from ridgeway.roofline.shape import QueryShape
 from ridgeway.roofline.traffic import Bound, Cost, Estimate, Exceeded
 
 __all__ = ["Bound", "Cost", "CostModel", "Estimate", "Exceeded", "QueryShape"]
 
-_ATTENTION = (
-    *("attn_norm", "q", "k", "v", "o", "q_bias", "k_bias", "v_bias", "o_bias", "q_norm", "k_norm"),
-    *("attn_norm_bias", "attn_scale"),
-    *("q_a", "q_a_norm", "q_b", "kv_a", "kv_a_norm", "kv_b"),
-)
 _WIDE = ("bf16", "fp16", "fp32")
 _VOCABULARY = 128_000  # entries of a row of logits that the fitted law's cost of an answer is stated for
 _IMPLAUSIBLE = 3  # times the highest rate seen: rather a clock that jumped than a machine that is faster
@@ -55,23 +31,11 @@ _REPEATED = 3  # implausible steps in a row that are believed
 _FEW, _MANY = 64, 512  # rows of a stream up to which products are slow, and from which on they are fast
 
 
-class _Running(NamedTuple):
-    """The sublayers that run: how many, their bytes (of the experts' one each), and the FLOPs of a row."""
-
-    attention_layers: int
-    mlp_layers: int
-    weight_bytes: int
-    expert_bytes: int
-    row_flops: int
-
-
-class CostModel:
+class CostModel(StreamCounter):
     """Counts, bounds and estimates the weight streams of one model, as one executor holds it, on one machine.
 
-    held_bytes: bytes of each tensor by canonical name; a tied model has a `head` of its own only if the
-    executor keeps a second copy. arithmetic: the type that is multiplied. overhead: seconds of a step
-    besides, for the estimate; None: the machine's. Raises MachineError if the machine has no rate for the
-    arithmetic, ModelError if a tensor is missing.
+    arithmetic: the type that is multiplied. overhead: seconds of a step besides, for the estimate; None: the machine's.
+    Raises MachineError if the machine has no rate for the arithmetic, and what `StreamCounter` does.
     """
 
     def __init__(
@@ -87,14 +51,7 @@ class CostModel:
         expert_skew: float = DEFAULT_SKEW,
     ) -> None:
         machine.compute(arithmetic)
-        shapes = config.tensor_shapes()
-        missing = [name for name in shapes if name not in held_bytes]
-        if missing:
-            raise ModelError("cost model", f"bytes of {missing[0]} are not known; every tensor's are needed")
-        self.config = config
-        self.held_bytes = dict(held_bytes)
-        self.kv_itemsize = kv_itemsize
-        self.activation_itemsize = activation_itemsize
+        super().__init__(config, held_bytes, kv_itemsize, activation_itemsize, expert_skew)
         self.arithmetic = arithmetic
         self.machine = machine
         if overhead is None:
@@ -102,36 +59,9 @@ class CostModel:
             overhead = (machine.step_overhead if reach.fitted is None else 0.0) + config.layers * per_layer
         self.overhead = overhead
         self.reach = reach
-        if not expert_skew >= 0:
-            raise RequestError(f"skew={expert_skew:g}: expected 0 (uniform) or more")
-        self.expert_skew = expert_skew
         self.calibration = Calibration(reach.low, reach.high)
         self._doubted: list[Exceeded] = []  # implausible steps since the last plausible one
-        self._all_windows = Counter(config.windows)
-        self._layer_bytes = np.zeros((config.layers, 2), dtype=np.int64)  # (layers, attention or MLP)
-        self._layer_flops = np.zeros_like(self._layer_bytes)  # per row
-        self._routed_flops = 0  # per row, of all layers
-        self._expert_bytes = np.zeros(config.layers, dtype=np.int64)  # of one expert
-        for name, shape in shapes.items():
-            if name.startswith("layers."):
-                _, layer, part = name.split(".")
-                place = int(layer), int(part not in _ATTENTION)
-                if len(shape) == 3:  # an expert per entry
-                    assert config.experts is not None
-                    self._expert_bytes[int(layer)] += held_bytes[name] // shape[0]
-                    routed = 2 * config.experts.active * shape[1] * shape[2]
-                    self._layer_flops[place] += routed
-                    self._routed_flops += routed
-                    continue
-                self._layer_bytes[place] += held_bytes[name]
-                self._layer_flops[place] += 2 * shape[0] * shape[1] if len(shape) == 2 else 0
-        self._whole = self._running(np.ones((config.layers, 2), dtype=np.bool_))
-        self._embed_row_bytes = held_bytes["embed"] // config.vocab_size
-        beyond = [name for name in shapes if not name.startswith("layers.") and name not in ("embed", "head")]
-        self._head_bytes = held_bytes.get("head", held_bytes["embed"]) + sum(held_bytes[name] for name in beyond)
-        self._head_is_embedding = "head" not in held_bytes
-        self._packed_per_byte = self._packed_weights(shapes) / max(1, self.weight_bytes)
-        self.slot_bytes = slot_elements(config) * kv_itemsize
+        self._packed_per_byte = self._packed_weights() / max(1, self.weight_bytes)
 
     @classmethod
     def of(cls, config: ModelConfig, executor: Executor, machine: Machine) -> Self:
@@ -198,73 +128,6 @@ class CostModel:
         model = self.holding(self.held_bytes)
         model.calibration = self.calibration.as_recalled()
         return model
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of all tensors held."""
-        return sum(self.held_bytes.values())
-
-    def count(
-        self,
-        shapes: Iterable[QueryShape],
-        sublayers: BoolArray | None = None,
-        experts_touched: float | None = None,
-    ) -> Cost:
-        """Bytes and FLOPs of one weight stream over these queries.
-
-        sublayers: (layers, 2) which attention and MLP sublayers run; None: all. experts_touched: distinct experts of
-        a layer, if an executor counted them; None: as many as the skew says.
-        """
-        config = self.config
-        shapes = list(shapes)
-        rows = sum(shape.rows for shape in shapes)
-        reads = sum(shape.reads for shape in shapes)
-        run = self._whole if sublayers is None else self._running(sublayers)
-        alike = [(next(same), 1 + sum(1 for _ in same)) for _, same in groupby(shapes, key=id)]
-        kv_read = attention = 0
-        for window, layers in self._windows(sublayers).items():
-            for shape, times in alike:
-                seen = shape.seen(window)
-                kv_read += times * layers * seen.keys * self.slot_bytes
-                attention += times * layers * attention_flops(config, shape, seen)
-        weights = run.weight_bytes + (self._head_bytes if reads else 0)
-        if not (reads and self._head_is_embedding):
-            weights += rows * self._embed_row_bytes
-        spread = 0
-        if config.experts is not None and rows:
-            active, one = config.experts.active, run.expert_bytes
-            touched = experts_touched or distinct_experts(config.experts, rows, self.expert_skew)
-            spread = round((touched - active) * one)
-            weights += active * one + spread
-        return Cost(
-            weight_bytes=weights,
-            expert_spread_bytes=spread,
-            kv_read_bytes=kv_read,
-            kv_write_bytes=rows * run.attention_layers * self.slot_bytes,
-            activation_bytes=self._activations(rows, reads, run.attention_layers, run.mlp_layers),
-            matrix_flops=rows * run.row_flops,
-            attention_flops=attention,
-            head_flops=reads * 2 * config.vocab_size * config.hidden,
-            rows=rows,
-            streams=1,
-        )
-
-    def _running(self, sublayers: BoolArray) -> _Running:
-        attention_layers, mlp_layers = sublayers.sum(axis=0).tolist()
-        return _Running(
-            attention_layers,
-            mlp_layers,
-            weight_bytes=int(self._layer_bytes[sublayers].sum()),
-            expert_bytes=int(self._expert_bytes[sublayers[:, 1]].sum()),
-            row_flops=int(self._layer_flops[sublayers].sum()),
-        )
-
-    def count_batch(self, batch: Batch) -> Cost:
-        """Bytes and FLOPs of the weight stream that runs `batch`."""
-        cost = self.count((QueryShape.of(entry) for entry in batch.entries), batch.sublayers)
-        windows = self._windows(batch.sublayers)
-        shared = sum(layers * shared_keys(batch.entries, window) for window, layers in windows.items())
-        return replace(cost, kv_shared_bytes=shared * self.slot_bytes) if shared else cost
 
     def memory_seconds(self, cost: Cost) -> float:
         """Least time to read and write the weights and the K/V."""
@@ -344,12 +207,6 @@ class CostModel:
         """The intensity, FLOP/byte, from which on these streams would be compute-bound."""
         return self.machine.ridge(self.arithmetic, cost.working_set)
 
-    def _windows(self, sublayers: BoolArray | None) -> Counter[int | None]:
-        """How many of the attention sublayers that run have each window."""
-        if sublayers is None:
-            return self._all_windows
-        return Counter(window for window, run in zip(self.config.windows, sublayers[:, 0], strict=True) if run)
-
     def parts(self, cost: Cost) -> Parts:
         """What the fitted law adds up."""
         machine = self.machine
@@ -403,25 +260,12 @@ class CostModel:
         names = (self.arithmetic, "bf16", "fp16") if self.arithmetic in _WIDE else ("bf16", "fp16", self.arithmetic)
         return next(self.machine.peaks[name].median for name in names if name in self.machine.peaks)
 
-    def _packed_weights(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    def _packed_weights(self) -> int:
         """Weights that are held in fewer bits than they are multiplied in, and so must be unpacked."""
         if self.arithmetic not in _WIDE:
             return 0
-        sizes = {name: prod(shape) for name, shape in shapes.items() if len(shape) > 1}
+        sizes = {name: prod(shape) for name, shape in self.config.tensor_shapes().items() if len(shape) > 1}
         return sum(size for name, size in sizes.items() if 8 * self.held_bytes[name] < 16 * size)
-
-    def _activations(self, rows: int, reads: int, attention_layers: int, mlp_layers: int) -> int:
-        config = self.config
-        q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        if config.latent is not None:
-            q, kv = config.heads * (config.latent.key_dim + config.latent.rope_dim), slot_elements(config) // 2
-        experts, width = config.experts, config.intermediate
-        if experts is not None:
-            width = experts.active * experts.intermediate + experts.shared_intermediate
-        attention = attention_layers * (2 * config.hidden + 2 * (q + 2 * kv))
-        mlp = mlp_layers * (2 * config.hidden + (3 if config.gated_mlp else 2) * width)
-        head = config.hidden + config.vocab_size
-        return (rows * (attention + mlp) + reads * head) * self.activation_itemsize
 
     @staticmethod
     def _rows_per_stream(cost: Cost) -> int:

@@ -1,9 +1,10 @@
 """How the machine is just now, beside what price lists say of it: two factors, followed by a Kalman filter.
 
-A step takes `slower * (plain + dearer * rows)` seconds, where a list says `plain` of its batch and `rows` of what drafts
-add. Neighbours slow everything, and arithmetic, which rows take, may suffer more than reading, which a plain step takes.
-A drafted step tells one number of two: how much of what was not expected is due to either, their uncertainties decide.
-Whoever put all of it down to the rows, which are the smaller part, would take them for dear whenever a neighbour wakes.
+A step takes `slower * (plain + dearer * rows)` seconds, where a list says `plain` of its batch and `rows` of what
+drafts add. Neighbours slow everything, and arithmetic, which rows take, may suffer more than reading, which a plain
+step takes. A drafted step tells one number of two; how much of what was not expected is due to either, their
+uncertainties decide. Whoever put all of it down to the rows, which are the smaller part, would take them for dear
+whenever a neighbour wakes.
 
 After Kalman, "A New Approach to Linear Filtering and Prediction Problems" (1960), linearized at each step.
 """
