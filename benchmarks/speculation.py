@@ -52,7 +52,9 @@ class Prompt:
 
 @dataclass
 class Record:
-    """One prompt (or one queue of them) by one method in one pass. seconds: all of it; decode: from the first token."""
+    """One prompt (or one queue of them) by one method in one pass. seconds: all of it; decode: from the first token;
+    asking: what a draft head took.
+    """
 
     task: str
     prompt: int
@@ -62,6 +64,7 @@ class Record:
     number: int
     seconds: float
     decode: float
+    asking: float
     tokens: int
     streams: int
     equal: bool
@@ -123,6 +126,7 @@ def timed(llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams],
         number=0,
         seconds=seconds,
         decode=max(seconds - first, 1e-9),
+        asking=sum(step.seconds for step in llm.steps if not step.cost.streams),
         tokens=sum(len(sample.token_ids) for sample in samples),
         streams=sum(step.cost.streams for step in llm.steps),
         equal=True,
@@ -286,17 +290,22 @@ def by_length(records: Sequence[Record], options: argparse.Namespace) -> None:
 
 def predicted(llm: LLM, batch: int, alone: Sequence[Record], context: int) -> float:
     """The gain that the prices of this process promise at a batch size. alone: the method's records at batch 1, which
-    tell how many steps had drafts, and how many of these came true by position.
+    tell how many steps had drafts, how many of these came true by position, and how long a draft head was asked.
     """
     listed = PriceList(llm.cost_model, [QueryShape(1, context)] * batch)
     often = sum(record.steps for record in alone) / sum(record.streams for record in alone)
     having = max(1, round(often * batch))  # sequences that have drafts in a step
     survival = sorted(np.repeat(np.cumprod(acceptance(alone)), having).tolist(), reverse=True)
-    choice = choose(survival, batch, lambda drafted: llm.engine.prices.step(listed, drafted))
+    asking = having * sum(record.asking for record in alone) / max(1, sum(record.steps for record in alone))
+
+    def price(drafted: int) -> float:
+        return llm.engine.prices.step(listed, drafted) + (asking if drafted else 0.0)
+
+    choice = choose(survival, batch, price)
     if not choice.drafted:
         return 1.0
     share = min(1.0, often * batch / having)  # of steps in which so many do
-    seconds = llm.engine.prices.step(listed, choice.drafted) / choice.price
+    seconds = price(choice.drafted) / choice.price
     tokens = 1 + sum(survival[: choice.drafted]) / batch
     return (share * tokens + 1 - share) / (share * seconds + 1 - share)
 
