@@ -106,6 +106,17 @@ def test_a_method_that_cannot_start_is_refused():
     assert not llm.engine.busy
 
 
+def test_a_method_that_cannot_explain_itself_costs_no_answer():
+    class Mute(Autoregressive):
+        def explain(self, sequence):
+            raise ZeroDivisionError("explain")
+
+    output = toy_llm().generate(PROMPT, PARAMS, method=Mute())[0]
+    assert output.error is None
+    assert len(output.outputs[0].token_ids) == len(toy_llm().generate(PROMPT, PARAMS)[0].outputs[0].token_ids)
+    assert "cannot explain itself: ZeroDivisionError" in output.outputs[0].explanation[0]
+
+
 def test_a_failed_weight_stream_is_not_judged_and_raises_no_ceiling():
     llm = toy_llm()
     forward = llm.executor.forward

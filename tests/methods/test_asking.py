@@ -21,7 +21,7 @@ def llm_with_head(**options):
     llm = toy_llm(model, **options)
     llm.add_draft_head(toy_draft_head(model, layer=1))
     # Prices are the data sheet's, however busy this machine is.
-    llm.engine.prices.observe_host = lambda seconds, drafting: None
+    llm.engine.prices.observe_host = lambda seconds, drafting, reading: None
     llm.engine.prices.observe = lambda listed, drafted, seconds: None
     llm.cost_model.observe = lambda cost, seconds: None
     return llm

@@ -128,7 +128,7 @@ def test_a_correction_follows_what_it_was_borrowed_from() -> None:
 
 def test_of_its_own_a_kind_knows_what_was_seen_at_contexts_near_by_but_not_of_other_rows() -> None:
     calibration = Calibration()
-    for _ in range(4):
+    for _ in range(2):
         calibration.observe(Kind("memory", 4, 1), 1.5)
     assert calibration.own(Kind("memory", 4, 2)) == (pytest.approx(1.5), True)
     assert calibration.own(Kind("memory", 4, 8)) is None
@@ -140,6 +140,8 @@ def test_what_earlier_processes_saw_of_a_kind_gives_way_to_what_this_one_sees() 
     kind = Kind("memory", 4, 1)
     calibration.recall({kind: [log(4.0)] * 20})
     assert calibration.own(kind) == (pytest.approx(4.0), False)
-    for _ in range(4):
+    for number in range(4):
+        factor, here = calibration.own(kind)
+        assert (factor > 2, here) == (True, False), number
         calibration.observe(kind, 1.5)
     assert calibration.own(kind) == (pytest.approx(1.5), True)

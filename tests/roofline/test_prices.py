@@ -103,7 +103,6 @@ def test_at_first_prices_are_renewed_at_every_step():
     prices = Prices(model)
     before = prices.of([QueryShape(1, 32)])[3]
     observe(model, 4, 3.0)
-    prices.observe_host(0.001, drafting=False)
     assert prices.of([QueryShape(1, 32)])[3] > 2 * before
 
 
@@ -116,6 +115,24 @@ def test_the_hosts_time_is_told_apart_by_whether_anything_was_drafted():
     prices.observe_host(0.003, drafting=True)
     assert prices.host(drafting=True) == pytest.approx(0.003)
     assert prices.host(drafting=False) == pytest.approx(0.001)
+
+
+def test_a_step_that_reads_prompts_tells_the_hosts_time_only_if_no_other_does():
+    prices = Prices(fresh())
+    prices.observe_host(0.005, drafting=False, reading=True)
+    assert prices.host(drafting=False) == 0.005
+    for _ in range(3):
+        prices.observe_host(0.001, drafting=False)
+    for _ in range(50):
+        prices.observe_host(0.005, drafting=False, reading=True)
+    assert prices.host(drafting=False) == 0.001
+
+
+def test_one_pause_of_the_machine_does_not_make_drafting_look_dear_for_good():
+    prices = Prices(fresh())
+    for seconds in [0.001] * 10 + [1.0]:
+        prices.observe_host(seconds, drafting=True)
+    assert prices.host(drafting=True) < 0.0012
 
 
 def test_a_machine_that_is_slower_just_now_makes_every_step_dearer():
@@ -137,6 +154,18 @@ def test_rows_that_take_more_than_listed_become_dearer_whatever_their_number():
         extra = prices.step(listed, rows) - prices.step(listed, 0)
         assert extra == pytest.approx(3 * (listed[rows] - listed[0]), rel=0.35)
     assert prices.step(listed, 0) == pytest.approx(listed[0], rel=0.1)
+
+
+def test_they_do_while_every_step_drafts():
+    prices = Prices(fresh())
+    listed = prices.of([QueryShape(1, 32)])
+    for _ in range(30):
+        prices.observe(listed, 0, listed[0])
+    for rows in (2, 4, 3, 6) * 20:
+        prices.observe(listed, rows, listed[0] + 3 * (listed[rows] - listed[0]))
+    for rows in (2, 4, 6):
+        assert prices.step(listed, rows) == pytest.approx(listed[0] + 3 * (listed[rows] - listed[0]), rel=0.05)
+    assert prices.step(listed, 6) - prices.step(listed, 0) > 2 * (listed[6] - listed[0])
 
 
 def test_a_neighbour_that_wakes_while_every_step_drafts_does_not_make_drafts_look_bad():

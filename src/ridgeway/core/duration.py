@@ -2,22 +2,23 @@
 
 _NEWEST = 0.1  # weight of the newest measurement
 _HICCUP = 2.0  # times what is usual: more is a disturbance, and counts as no more
-_FIRST = 3  # measurements of which the least counts: the very first may be a hiccup
+_FIRST = 3  # measurements of which the median counts: the very first may be a hiccup
 
 
 class Duration:
-    """seconds: a running mean in which a hiccup counts little; 0 as long as nothing was measured.
+    """seconds: a running mean in which a hiccup counts little; 0 as long as nothing was measured. Where long ones are
+    frequent it lies below the mean.
 
     Whoever decides by a plain mean, and measures only what was decided for, is stuck after one pause of the machine.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._measured = 0
+        self._first: list[float] = []
 
     def observe(self, seconds: float) -> None:
-        self._measured += 1
-        if self._measured <= _FIRST or not self.seconds:
-            self.seconds = min(seconds, self.seconds or seconds)
+        if len(self._first) < _FIRST or not self.seconds:
+            self._first = sorted([*self._first, max(0.0, seconds)])[-_FIRST:]
+            self.seconds = self._first[(len(self._first) - 1) // 2]
         else:
             self.seconds += _NEWEST * (min(seconds, _HICCUP * self.seconds) - self.seconds)

@@ -162,17 +162,18 @@ class Engine:
         result = self._result = StepResult()
         began, self._streaming = perf_counter(), 0.0
         planned = self._plan(self.scheduler.schedule())
-        reading = False  # prompts
+        prompts_read = False
         if planned:
             for answered in self._stream(planned):
                 for plan, answer in zip(answered.planned, answered.answers, strict=True):
                     self._commit(plan, answer, answered.stream.gain)
                 self._note(answered.stream)
-                reading |= answered.stream.gain.prefill_rows > 0
+                prompts_read |= answered.stream.gain.prefill_rows > 0
         whole = bool(result.finished) or not self.busy  # whoever asked wants the whole account
         result.reports += self._judge.reports(whole)
-        if planned and not reading:
-            self.prices.observe_host(perf_counter() - began - self._streaming, self._round.drafted)
+        if planned:
+            host = perf_counter() - began - self._streaming
+            self.prices.observe_host(host, self._round.drafted, prompts_read)
         if not self.busy:
             self.check()
         return result

@@ -13,8 +13,8 @@ from ridgeway.core.query import Batch
 from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.roofline.report import StepReport
 
-TOGETHER = 0.1  # seconds that streams which are judged together took: so long the first may wait
-MOST = 32  # of them, however short
+TOGETHER = 0.03  # seconds that streams which are judged together took: so long the first may wait
+MOST = 16  # of them, however short
 
 
 @dataclass

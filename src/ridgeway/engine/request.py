@@ -86,7 +86,7 @@ class Tracked:
                 cumulative_logprob=sample.cumulative_logprob,
                 logprobs=sample.logprobs,
                 drafts=sample.sequence.drafts,
-                explanation=sample.sequence.method.explain(sample.sequence),
+                explanation=_explained(sample.sequence),
                 reveals=reveals.ended(sample.sequence.finish_reason == "stop") if reveals is not None else None,
                 trace=sample.trace if self.request.params.trace else None,
             )
@@ -153,3 +153,11 @@ class Tracked:
 def new_seed() -> int:
     """A seed for a request that names none."""
     return int.from_bytes(os.urandom(8), "little")
+
+
+def _explained(sequence: Sequence) -> tuple[str, ...]:
+    """What its method says; that is for people to read, and a fault in it costs no answer."""
+    try:
+        return sequence.method.explain(sequence)
+    except Exception as fault:
+        return (f"method {sequence.method.name!r} cannot explain itself: {type(fault).__name__}: {fault}",)

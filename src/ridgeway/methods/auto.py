@@ -19,7 +19,7 @@ from collections.abc import Sequence as Sequences
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from ridgeway.core.duration import Duration
 from ridgeway.core.method import NO_DRAFT, Drafter, DraftTree, Rows, Streams
@@ -37,7 +37,7 @@ from ridgeway.methods.verify import Speculative
 
 _THINKING = 0.005  # share of the time that guessing may take while nothing is drafted
 _LONGEST_REST = 16  # steps
-_TOGETHER = 8  # halves of its own rest that a sequence may rest to wake with others
+_PATIENCE = 4  # times its own rest that a sequence may rest to wake with another
 _REVISE = 48  # guessing steps after which a request's drafters are looked over
 _TRYING = 0.01  # share of the time that may be spent on depths that do not look best, to learn what they take
 _TRY_EVERY = 32
@@ -55,8 +55,8 @@ class Known:
     drafters: list[int]
     seen: int
     guesses: Guesses = field(default_factory=Guesses)
-    rest: int = 0
-    last_rest: int = 0
+    rest: int = 0  # steps
+    last_rest: int = 0  # how long it would have rested alone
     steps: int = 0  # in which it guessed
     drafted: int = 0  # tokens, in the step to come
     choice: Choice | None = None
@@ -89,17 +89,16 @@ class Controller(Drafter):
         self.asking = Asking()
         self.acceptance = Acceptance()
         self.thinking = Duration()  # guessing for one sequence
-        self._everyone: WeakSet[Known] = WeakSet()  # what is known of a sequence is kept with it
+        self.known: WeakKeyDictionary[Sequence, Known] = WeakKeyDictionary()
         self._on = False
         self._steps = 0
         self._time = self._tried = 0.0  # seconds of all steps, and of them for the sake of learning
 
     def of(self, sequence: Sequence) -> Known:
-        known: Known | None = sequence.state
+        known = self.known.get(sequence)
         if known is None:
             own = Acceptance(self.acceptance, weight=8.0, memory=60.0)
-            known = sequence.state = Known(own, self._all(sequence), sequence.committed)
-            self._everyone.add(known)
+            known = self.known[sequence] = Known(own, self._all(sequence), sequence.committed)
         return known
 
     @property
@@ -130,7 +129,7 @@ class Controller(Drafter):
             one.guesses.tree(sorted(nodes[:depth])) if nodes else NO_DRAFT
             for one, nodes, depth in zip(known, chosen, depths, strict=True)
         ]
-        resting = {one.rest for one in self._everyone}
+        resting = {one.rest for one in self.known.values()}
         for one, nodes in zip(known, chosen, strict=True):
             self._settle(one, choice, len(nodes), resting)
         self.thinking.observe(thought / len(sequences))
@@ -240,17 +239,16 @@ class Controller(Drafter):
     def _settle(self, known: Known, choice: Choice, drafted: int, resting: set[int]) -> None:
         """Remember what was chosen for a sequence; where nothing was, rest longer each time, as long as it may.
 
-        resting: how long others still do. It rests as long as one of them, if that is about as long or not much longer:
-        guessing for several at once takes less than doing it for each in steps of their own.
+        resting: how long others still do. It wakes with the nearest of them that is in reach: guessing for several at
+        once takes less than doing it for each in steps of their own.
         """
         if drafted:
-            known.last_rest = 0
+            known.rest = known.last_rest = 0
         else:
             affordable = self.thinking.seconds * choice.certain / (_THINKING * choice.price)
-            longest = int(min(2 * known.last_rest + 1, affordable, _LONGEST_REST))
-            together = (rest for rest in resting if longest < 2 * rest <= _TOGETHER * longest)
-            known.last_rest = max(together, default=longest)
-        known.rest = known.last_rest
+            alone = known.last_rest = int(min(2 * known.last_rest + 1, affordable, _LONGEST_REST))
+            in_reach = (rest for rest in resting if alone < 2 * rest and rest <= _PATIENCE * alone)
+            known.rest = min(in_reach, key=lambda rest: abs(rest - alone), default=alone)
         known.choice, known.drafted = choice, drafted
 
     def _revise(self, known: Known, everyone: list[int]) -> None:
@@ -309,7 +307,7 @@ class Auto(Speculative):
 
     name = "auto"
     drafters: str = "text+answers+head"
-    nodes: int = 7  # with the newest token a row block of the widest kernel, two of the others
+    nodes: int = 8
     depth: int = 4
     longest: int = 16
     remembered: int = 16384

@@ -17,7 +17,8 @@ _MARGIN = 0.08  # more for several sequences: gains are small there, and the bes
 
 
 class Choice(NamedTuple):
-    """drafted: how many tokens. gain: expected tokens per second over those of drafting nothing.
+    """drafted: how many tokens. gain: expected tokens per second over those of drafting nothing, of the best that was
+    looked at; where nothing can pay not all are.
 
     price: seconds of the step without drafts. first: what the likeliest drafted token adds to that, in seconds, and
     chance: how likely it survives (0 without guesses). certain: tokens that come anyway.
@@ -60,8 +61,8 @@ def choose(
         seconds = price(drafted) + thinking
         if tokens / seconds > best_rate:
             best, best_rate = drafted, tokens / seconds
-        elif most / seconds <= max(best_rate, certain / plain):  # even if all the rest came true, as prices never fall
-            break
+        elif most / seconds <= max(best_rate, certain / plain):
+            break  # as prices never fall: not even if all the rest came true would it beat this, or drafting nothing
     gain = best_rate * plain / certain
     if gain < least_gain(certain, was_on):
         best = 0

@@ -19,7 +19,7 @@ _WINDOW = 32  # ratios kept of each kind: a machine's speed drifts
 _LATEST = 20  # of those that are kept for later processes, at most so many are of the one that ends
 _MOST_KINDS = 300  # kept for later processes
 _FARTHEST = 8  # classes of rows over which kinds lend to each other: one row to eight, or two octaves
-_SEVERAL = 4  # ratios that say more than what earlier processes observed
+_SEVERAL = 4  # ratios of this process from which on what earlier ones observed does not count: two may be hiccups
 _ENOUGH = 8  # ratios from which on a kind speaks for itself
 _NARROWEST = 0.02
 _LOW, _HIGH = 0.05, 0.95
@@ -112,13 +112,13 @@ class Calibration:
 
     def own(self, kind: Kind) -> tuple[float, bool] | None:
         """The median ratio of steps of that very kind, or with a little more or less attention, nothing lent by other
-        numbers of rows, and whether this process saw several such steps: then nothing else counts. None if fewer than
+        numbers of rows, and whether this process saw enough such steps: then nothing else counts. None if fewer than
         two were seen.
         """
         for more in (0, -1, 1, -2, 2):
             near = kind._replace(attention=kind.attention + more)
             new = self._logs.get(near, ())
-            here = len(new) >= _SEVERAL
+            here = len(new) >= (_SEVERAL if near in self._recalled else 2)
             logs = new if here else self._of(near)
             if len(logs) > 1:
                 return exp(_quantile(sorted(logs), 0.5)), here

@@ -1,4 +1,4 @@
-"""How the machine is just now, beside what price lists say of it: two factors, followed by a Kalman filter.
+"""How the machine is just now, beside what price lists say of it: two factors, followed by an extended Kalman filter.
 
 A step takes `slower * (plain + dearer * rows)` seconds, where a list says `plain` of its batch and `rows` of what
 drafts add. Neighbours slow everything, and arithmetic, which rows take, may suffer more than reading, which a plain
@@ -14,7 +14,7 @@ from math import sqrt
 _NOISE = 0.1  # standard deviation of a step's time, as a share of it
 _DRIFT = 0.0005  # variance that the pace gains with every step
 _DOUBT = 0.02, 0.3  # variances at first; that of `dearer` is never more
-_FADING = 0.03  # of what is known of `dearer`, with every step: what makes rows dear passes
+_FADING = 0.03  # of what is known of `dearer`, with every plain step: what makes rows dear passes, and is not seen
 _SURPRISE = 1.5  # standard deviations: more is a disturbance, and counts as no more
 _LEAST, _MOST = 0.25, 4.0  # what is believed
 
@@ -34,9 +34,10 @@ class Pace:
     def observe(self, plain: float, rows: float, seconds: float) -> None:
         """Learn from a step that took `seconds`."""
         self._of_slower += _DRIFT
-        self._of_dearer += _FADING * (_DOUBT[1] - self._of_dearer)
-        self._of_both *= 1 - _FADING
-        self.dearer += _FADING * (1 - self.dearer)
+        if not rows:
+            self._of_dearer += _FADING * (_DOUBT[1] - self._of_dearer)
+            self._of_both *= 1 - _FADING
+            self.dearer += _FADING * (1 - self.dearer)
         # All as shares of the plain step's time.
         share = rows / plain
         by_slower, by_dearer = 1 + self.dearer * share, self.slower * share

@@ -47,7 +47,7 @@ class PriceList:
         return self._seconds[rows]
 
     def _extend(self) -> None:
-        """Price some rows more: linear up to the next number of rows that was observed, else as estimated."""
+        """Price some rows more: linear up to the next number of rows that was observed, else up to the estimate."""
         known, last = len(self._seconds), self._seconds[-1]
         for more in range(1, _AHEAD + 1):
             observed = self._cost_model.observed(self._cost(known - 1 + more))
@@ -58,7 +58,7 @@ class PriceList:
                     slope = min(slope, _RECALLED * self._products)
                 self._seconds += [last + row * slope for row in range(1, more + 1)]
                 return
-        # A straight line between estimates is quick, and as good.
+        # One estimate for all of them: what it knows of single rows here is borrowed from others anyway.
         far = max(self._cost_model.estimate(self._cost(known - 1 + _AHEAD)).seconds, last + _AHEAD * self._products)
         self._seconds += [last + row * (far - last) / _AHEAD for row in range(1, _AHEAD + 1)]
 
@@ -68,15 +68,13 @@ class PriceList:
 
 class Prices:
     """Price lists of the batches that come up, and what corrects them in general: what a step takes outside its weight
-    streams, more with drafts; how the machine is just now; and how much dearer than listed rows are.
-
-    A list knows steps of a kind, of which there are few. Together they tell how the machine is just now (`pace`).
+    streams, more with drafts; and how the machine is just now (`pace`), of which all steps together tell more than the
+    few that a list rests on.
     """
 
     def __init__(self, cost_model: CostModel) -> None:
         self.cost_model = cost_model
         self._host = {False: Duration(), True: Duration()}  # by whether anything was drafted
-        self._steps = 0
         self._lists: dict[tuple[int, int, int], PriceList] = {}
         self._pace = Pace()
 
@@ -85,7 +83,7 @@ class Prices:
         mean = sum(shape.cached for shape in shapes) // len(shapes)
         key = (len(shapes), sum(shape.rows for shape in shapes), mean // _CONTEXT)
         found = self._lists.get(key)
-        if found is None or found.uses >= min(_RENEW, 1 + self._steps // 8):
+        if found is None or found.uses >= min(_RENEW, 1 + self.cost_model.calibration.observations // 8):
             if len(self._lists) >= _LISTS:
                 self._lists.clear()
             found = self._lists[key] = PriceList(self.cost_model, shapes)
@@ -104,10 +102,12 @@ class Prices:
         """Usual seconds of a step outside its weight streams; as long as one kind was not seen, of the other."""
         return self._host[drafting].seconds or self._host[not drafting].seconds
 
-    def observe_host(self, seconds: float, drafting: bool) -> None:
-        """Learn from a step that spent `seconds` outside its weight streams."""
-        self._steps += 1
-        self._host[drafting].observe(seconds)
+    def observe_host(self, seconds: float, drafting: bool, reading: bool = False) -> None:
+        """Learn from a step that spent `seconds` outside its weight streams. reading: whether prompts were read; such a
+        step takes the host longer, and counts only as long as no other was seen.
+        """
+        if not (reading and self._host[drafting].seconds):
+            self._host[drafting].observe(seconds)
 
 
 def _numbers(cost: Cost) -> tuple[int, ...]:
