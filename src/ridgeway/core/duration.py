@@ -17,8 +17,11 @@ class Duration:
         self._first: list[float] = []
 
     def observe(self, seconds: float) -> None:
-        if len(self._first) < _FIRST or not self.seconds:
-            self._first = sorted([*self._first, max(0.0, seconds)])[-_FIRST:]
-            self.seconds = self._first[(len(self._first) - 1) // 2]
+        """Learn from one measurement. One of no time, by a coarse clock, is none."""
+        if seconds <= 0:
+            return
+        if len(self._first) < _FIRST:
+            self._first.append(seconds)
+            self.seconds = sorted(self._first)[(len(self._first) - 1) // 2]
         else:
             self.seconds += _NEWEST * (min(seconds, _HICCUP * self.seconds) - self.seconds)

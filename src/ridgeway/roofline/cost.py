@@ -152,8 +152,8 @@ class CostModel(StreamCounter):
         return Estimate(*(max(floor, seconds * factor) for factor in (middle, low, high)))
 
     def observed(self, cost: Cost) -> tuple[float, bool] | None:
-        """Seconds of such streams as told by those of that very kind that were observed, and whether this process did,
-        or only earlier ones; None if hardly any was.
+        """Seconds of such streams as told by those of that very kind that were observed, and whether this process saw
+        enough of them, so that what earlier ones saw does not count; None if hardly any was.
         """
         own = self.calibration.own(self._kind(cost))
         if own is None:

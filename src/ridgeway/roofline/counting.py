@@ -50,7 +50,8 @@ class StreamCounter:
     """Counts the weight streams of one model, as one executor holds it.
 
     held_bytes: bytes of each tensor by canonical name; a tied model has a `head` of its own only if the executor keeps
-    a second copy. expert_skew: how unevenly rows choose experts. Raises ModelError if a tensor is missing, RequestError
+    a second copy. kv_itemsize, activation_itemsize: bytes of a number of the K/V, and of what passes between matrices.
+    expert_skew: how unevenly rows choose experts. Raises ModelError if a tensor is missing, RequestError
     for a skew that is none.
     """
 
