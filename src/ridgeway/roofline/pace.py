@@ -13,8 +13,8 @@ from math import sqrt
 
 _NOISE = 0.1  # standard deviation of a step's time, as a share of it
 _DRIFT = 0.0005  # variance that the pace gains with every step
-_DOUBT = 0.02, 0.25  # variances at first; that of `dearer` is never more
-_FADING = 0.03  # of what is known of `dearer`, with every step
+_DOUBT = 0.02, 0.3  # variances at first; that of `dearer` is never more
+_FADING = 0.03  # of what is known of `dearer`, with every plain step: what makes rows dear passes, and is not seen
 _SURPRISE = 1.5  # standard deviations: more is a disturbance, and counts as no more
 _LEAST, _MOST = 0.25, 4.0  # what is believed
 
@@ -32,11 +32,11 @@ class Pace:
         return self.slower * (plain + self.dearer * rows)
 
     def observe(self, plain: float, rows: float, seconds: float) -> None:
-        """Learn from a step that took `seconds`; plain, rows: what was listed for it, in seconds."""
+        """Learn from a step that took `seconds`."""
         self._of_slower += _DRIFT
-        self._of_dearer += _FADING * (_DOUBT[1] - self._of_dearer)
-        self._of_both *= 1 - _FADING
-        if not rows:  # what makes rows dear passes, and would not be seen
+        if not rows:
+            self._of_dearer += _FADING * (_DOUBT[1] - self._of_dearer)
+            self._of_both *= 1 - _FADING
             self.dearer += _FADING * (1 - self.dearer)
         # All as shares of the plain step's time.
         share = rows / plain
