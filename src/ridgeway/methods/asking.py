@@ -13,7 +13,8 @@ _BORDERS = (0.0, 0.3, 0.55, 0.8, 0.92)
 _ADDED = (0.8, 0.7, 0.45, 0.2, 0.05, 0.0)
 _WEIGHT = 30.0  # of these, in observations
 _MEMORY = 1 - 1 / 400
-_ROWS = 2.5  # that its guesses add to a step
+_ROWS = 2.5  # that its guesses add to a step, before that was seen
+_NEWEST = 0.05  # weight of the newest number of them
 _SHARE = 0.15  # of a step's time that asking takes, before it was measured
 
 
@@ -23,6 +24,7 @@ class Asking:
     def __init__(self) -> None:
         self._added = [_WEIGHT * added for added in _ADDED]
         self._counts = [_WEIGHT] * len(_ADDED)
+        self._rows = _ROWS
         self._asked: set[int] = set()
         self._taken: dict[int, Duration] = {}  # of one time, by the sequences that it was asked for
 
@@ -40,10 +42,13 @@ class Asking:
         nearest = min(self._taken, key=lambda known: abs(known - sequences))
         return self._taken[nearest].seconds * max(1.0, sequences / nearest)
 
-    @staticmethod
-    def rows(sequences: int) -> int:
+    def rows(self, sequences: int) -> int:
         """About how many rows its guesses take."""
-        return round(_ROWS * sequences)
+        return round(self._rows * sequences)
+
+    def drafted(self, sequences: int, rows: int) -> None:
+        """It was asked for so many sequences, and so many tokens more were drafted."""
+        self._rows += _NEWEST * (max(0, rows) / sequences - self._rows)
 
     def took(self, sequences: int, seconds: float) -> None:
         """It was asked for so many sequences. The first time, when whatever is new is made ready, does not count."""

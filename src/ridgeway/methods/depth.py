@@ -43,13 +43,11 @@ def choose(
     survival: Sequence[float],
     certain: int,
     price: Callable[[int], float],
-    thinking: float = 0.0,
     was_on: bool = False,
 ) -> Choice:
     """The best number of drafts. survival: of all candidates, highest first. price: seconds of a step by drafts.
 
-    thinking: seconds that guessing itself takes, saved if nothing is drafted. was_on: whether something was drafted
-    in the step before.
+    was_on: whether something was drafted in the step before.
     """
     plain = price(0)
     if not survival:
@@ -58,7 +56,7 @@ def choose(
     tokens, most = float(certain), certain + sum(survival)
     for drafted, chance in enumerate(survival, start=1):
         tokens += chance
-        seconds = price(drafted) + thinking
+        seconds = price(drafted)
         if tokens / seconds > best_rate:
             best, best_rate = drafted, tokens / seconds
         elif most / seconds <= max(best_rate, certain / plain):

@@ -31,6 +31,12 @@ class Pace:
         """What a step takes just now. plain, rows: listed seconds of its batch, and of what drafts add."""
         return self.slower * (plain + self.dearer * rows)
 
+    def relate(self, plain: float, rows: float) -> None:
+        """Lists that were renewed say less than before, by these factors: what a step takes just now is the same."""
+        self.slower = _believed(self.slower * plain)
+        if rows > 0:
+            self.dearer = _believed(self.dearer * rows / plain)
+
     def observe(self, plain: float, rows: float, seconds: float) -> None:
         """Learn from a step that took `seconds`."""
         self._of_slower += _DRIFT

@@ -18,7 +18,8 @@ from ridgeway.roofline.cost import Cost, CostModel
 from ridgeway.roofline.pace import Pace
 from ridgeway.roofline.shape import QueryShape
 
-_RENEW = 48  # uses of a list at most; while little was observed, fewer
+_RENEW = 48  # steps at most that lists are used for; while little was observed, fewer
+_TYPICAL = 4  # rows of drafts by which old lists and new ones are compared
 _AHEAD = 8  # rows: how far a number of rows that was observed is looked for
 _RECALLED = 1.5  # times what a row's products take at least: dearer than that earlier processes make no row
 _CONTEXT = 64  # cached tokens by which a batch's mean context may grow before its list is another one
@@ -29,7 +30,6 @@ class PriceList:
     """Estimated seconds of a step with 0, 1, 2, ... rows more than a given batch; never falling."""
 
     def __init__(self, cost_model: CostModel, shapes: Sequence[QueryShape]) -> None:
-        self.uses = 0
         self.rows = sum(shape.rows for shape in shapes)
         self._cost_model = cost_model
         self._base = cost_model.count(shapes)
@@ -76,19 +76,30 @@ class Prices:
         self.cost_model = cost_model
         self._host = {False: Duration(), True: Duration()}  # by whether anything was drafted
         self._lists: dict[tuple[int, int, int], PriceList] = {}
+        self._uses = 0  # of these lists
         self._pace = Pace()
 
     def of(self, shapes: Sequence[QueryShape]) -> PriceList:
-        """The list for steps like this one."""
+        """The list for steps like this one.
+
+        All lists are renewed together, and the pace, which was learned beside the old ones, goes over to the new ones:
+        what they know now it must not count a second time.
+        """
         mean = sum(shape.cached for shape in shapes) // len(shapes)
         key = (len(shapes), sum(shape.rows for shape in shapes), mean // _CONTEXT)
-        found = self._lists.get(key)
-        if found is None or found.uses >= min(_RENEW, 1 + self.cost_model.calibration.observations // 8):
-            if len(self._lists) >= _LISTS:
-                self._lists.clear()
-            found = self._lists[key] = PriceList(self.cost_model, shapes)
-        found.uses += 1
-        return found
+        self._uses += 1
+        old = self._lists.get(key)
+        if old is not None and self._uses <= min(_RENEW, 1 + self.cost_model.calibration.observations // 8):
+            return old
+        new = PriceList(self.cost_model, shapes)
+        if old is not None or len(self._lists) >= _LISTS:
+            self._lists.clear()
+            self._uses = 1
+        if old is not None:
+            plain, rows = old[0] / new[0], (old[_TYPICAL] - old[0]) / max(new[_TYPICAL] - new[0], 1e-9)
+            self._pace.relate(plain, rows)
+        self._lists[key] = new
+        return new
 
     def step(self, listed: PriceList, drafted: int) -> float:
         """Seconds of a step with so many rows more than those of the list's batch, host included."""
