@@ -171,7 +171,7 @@ class Engine:
                 prompts_read |= answered.stream.gain.prefill_rows > 0
         whole = bool(result.finished) or not self.busy  # whoever asked wants the whole account
         result.reports += self._judge.reports(whole)
-        if planned:
+        if any(plan.running.sequence.method.drafter is not None for plan in planned):
             host = perf_counter() - began - self._streaming
             self.prices.observe_host(host, self._round.drafted, prompts_read)
         if not self.busy:

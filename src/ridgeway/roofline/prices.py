@@ -114,8 +114,9 @@ class Prices:
         return self._host[drafting].seconds or self._host[not drafting].seconds
 
     def observe_host(self, seconds: float, drafting: bool, reading: bool = False) -> None:
-        """Learn from a step that spent `seconds` outside its weight streams. reading: whether prompts were read; such a
-        step takes the host longer, and counts only as long as no other was seen.
+        """Learn from a step that spent `seconds` outside its weight streams, and in which somebody might have drafted:
+        others take the host less. reading: whether prompts were read; such a step takes it longer, and counts only as
+        long as no other was seen.
         """
         if not (reading and self._host[drafting].seconds):
             self._host[drafting].observe(seconds)

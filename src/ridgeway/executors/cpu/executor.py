@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray, joined
+from ridgeway.core.arrays import FloatArray, IntArray, ints, joined
 from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
@@ -29,7 +29,7 @@ from ridgeway.kernels.cpu.isa import choose_instruction_set
 from ridgeway.kernels.cpu.kernels import stream_kernel
 from ridgeway.kernels.cpu.layout import CAREFUL, B, L, R, S
 from ridgeway.kernels.cpu.residence import tidy
-from ridgeway.kernels.cpu.team import Team, usable_cores
+from ridgeway.kernels.cpu.team import AHEAD, Team, usable_cores
 from ridgeway.kernels.reference.distribution import with_distributions
 from ridgeway.models.cache_folder import cache_folder
 from ridgeway.models.draft_head import DraftHead
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ridgeway.kernels.cpu.ceiling import Int8Ceiling
 
 _POSITIONS_AT_A_TIME = 1024
+_AHEAD = 8 << 20  # bytes of weights that are read between streams: measured; Python gives time for about that
 _RUNS = [L.runs_attention, L.runs_mlp]
 
 
@@ -94,6 +95,8 @@ class CpuExecutor:
         self._windows = any(config.windows)
         self._eps = np.array([config.rms_eps], dtype=np.float32)
         self._angles: tuple[FloatArray, FloatArray] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
+        first = self._weights.first(_AHEAD)
+        self._ahead = self._ahead_of_head = _ahead_table(first)
         self._fill_step()
         self._reach(_POSITIONS_AT_A_TIME - 1)
         self.allocate(0)
@@ -127,15 +130,30 @@ class CpuExecutor:
         plan = plan_batch(batch, self._block_rows, self._windows)
         self._prepare(batch, plan)
         step, control = self._buffers.address, self._team.address
+        self._team.control[AHEAD] = self._next(batch)
         self._team.run(lambda member, number: self._stream(control, step, member, number))
         hidden = self._buffers.x[:, : self.config.hidden]
         return Forward(with_hidden(self._answers(batch), batch, lambda rows: hidden[rows]))
+
+    def _next(self, batch: Batch) -> int:
+        """Address of the table of what is likely to be read after `batch`; 0: with several sequences there is enough to
+        do between streams that memory does not stand still.
+        """
+        if len(batch.entries) > 1:
+            return 0
+        asks = "hidden" in batch.entries[0].query.read.measures
+        table = self._ahead_of_head if asks else self._ahead
+        address: int = table.ctypes.data
+        return address
 
     def unroller(self, head: DraftHead) -> CpuUnroller:
         """A draft head of the model, in kernels of the same team."""
         sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache.layer_bytes, self._reach)
         unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight)
         tidy(part.data for part in head.stored)
+        # Whoever reads hidden states is likely to ask the head next. Its memory must stay as long as helpers read it.
+        self._ahead_of_head = _ahead_table([*unroller.places, *self._weights.first(_AHEAD)])
+        self._unroller = unroller
         return unroller
 
     def measure_arithmetic(self) -> float:
@@ -212,3 +230,8 @@ class CpuExecutor:
         self._angles = (np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
         step = self._buffers.step
         step[S.cosines], step[S.sines] = (table.ctypes.data for table in self._angles)
+
+
+def _ahead_table(places: list[tuple[int, int]]) -> IntArray:
+    """What helpers read between streams: how many places, then address and bytes of each."""
+    return ints([len(places), *(number for place in places for number in place)])

@@ -58,6 +58,19 @@ class HeldWeights:
         """Whether most weights are multiplied as integers."""
         return self._quant is not None or TILE_FORMATS[self._model.precision].quantized
 
+    def first(self, size: int) -> list[tuple[int, int]]:
+        """(address, bytes) of the matrices that a stream begins with, `size` bytes in all or a little more."""
+        found: list[tuple[int, int]] = []
+        for table in self.layers:
+            for name in _MATRICES:
+                if size <= 0:
+                    return found
+                place = getattr(L, name)
+                nbytes = int(table[place + M.tile_count] * table[place + M.tile_bytes])
+                found.append((int(table[place + M.tiles]), nbytes))
+                size -= nbytes
+        return found
+
     def _load_layer(self, index: int) -> None:
         table = self.layers[index]
         window = self._model.config.windows[index]

@@ -12,6 +12,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
+from ridgeway.kernels.cpu.ahead import read_ahead
 from ridgeway.kernels.cpu.heads import attend, combine, prepare_head
 from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, store
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CAREFUL, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
@@ -364,6 +365,7 @@ def weight_stream(control_address: int, step_address: int, member: int, number: 
         phase = _head(control, phase, step, member)
     if member > 0:
         leave(control)
+        read_ahead(control, number, member - 1, step[S.threads] - 1)
         return
     close(control)
     units = (longs(step[S.head])[M.tile_count] + HEAD_UNIT - 1) // HEAD_UNIT

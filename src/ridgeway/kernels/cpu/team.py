@@ -5,7 +5,7 @@ before it is finished. Whoever takes part walks through all phases and claims ta
 thread that comes late, or that the system takes away, costs time and nothing else: one alone finishes every phase. That
 is what makes it safe to spin while the others finish (a microsecond, where a lock takes tens), on any number of cores.
 
-Between streams nobody spins: helpers sleep on a lock of the interpreter.
+Between streams nobody spins: helpers read a little ahead (`ahead`), then sleep on a lock of the interpreter.
 """
 
 import os
@@ -22,6 +22,7 @@ TICKET = 0  # phase << 24 | tasks claimed
 DONE = 8  # tasks finished in this phase
 INSIDE = 16  # helpers that take part
 OPEN = 24  # the number of the stream in which helpers may take part, 0: none
+AHEAD = 25  # address of the table of what helpers read between streams (see `ahead`), 0: nothing
 CONTROL_LONGS = 32
 
 CLAIM_BITS = 24
