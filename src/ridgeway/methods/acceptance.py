@@ -64,7 +64,6 @@ class Guesses(Trie):
         super().__init__()
         self.guessed_by: list[list[Kind]] = []  # of each node
         self._first: dict[int, int] = {}  # by node: the drafter that was the first to guess what follows it
-        self.came_true: set[int] = set()  # nodes that the text has gone through
         self._reached = -1  # node where the text stands; -1 the root
         self._alive = True
 
@@ -115,5 +114,4 @@ class Guesses(Trie):
                             right.append(kind[0])
                     if came_true:
                         self._reached, self._alive = node, True
-                        self.came_true.add(node)
         return right

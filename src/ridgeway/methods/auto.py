@@ -33,7 +33,6 @@ from ridgeway.methods.matches import AnswersDrafter, TextDrafter
 from ridgeway.methods.recycling import RecyclingDrafter
 from ridgeway.methods.suffix import SuffixDrafter
 from ridgeway.methods.trie import Guesser
-from ridgeway.methods.trust import Trust, falling
 from ridgeway.methods.verify import Speculative
 
 _THINKING = 0.005  # share of the time that guessing may take while nothing is drafted
@@ -59,8 +58,7 @@ class Known:
     rest: int = 0  # steps
     last_rest: int = 0  # how long it would have rested alone
     steps: int = 0  # in which it guessed
-    drafted: list[int] = field(default_factory=list)  # nodes of the guesses, in the step to come or the last one
-    verified: bool = True  # whether what became of these was counted
+    drafted: int = 0  # tokens, in the step to come
     choice: Choice | None = None
     surest: float = 0.0  # chance of the likeliest first guess that came for nothing
     expected: float | None = None  # accepted drafts, had the head not been asked; None: it was not
@@ -90,7 +88,6 @@ class Controller(Drafter):
         self.head = head
         self.asking = Asking()
         self.acceptance = Acceptance()
-        self.trust = Trust(), Trust()  # in guesses of free drafters alone, and in those of the draft head
         self.thinking = Duration()  # guessing for one sequence
         self.known: WeakKeyDictionary[Sequence, Known] = WeakKeyDictionary()
         self._on = False
@@ -116,13 +113,13 @@ class Controller(Drafter):
     def propose(self, sequences: Sequences[Sequence], depths: Sequences[int], streams: Streams) -> list[DraftTree]:
         began = self.clock()
         known = [self._guess(sequence, depth) for sequence, depth in zip(sequences, depths, strict=True)]
-        ranked = self._ranked(known)
+        ranked = _ranked(known)
         choice = self._choose(ranked, streams)
         thought = self.clock() - began
         asked = self._worth_asking(sequences, known, ranked[: choice.drafted], choice, streams)
         if asked:
             self._ask([sequences[place] for place in asked], [known[place] for place in asked], streams)
-            ranked, free = self._ranked(known), choice.drafted
+            ranked, free = _ranked(known), choice.drafted
             choice = self._choose(ranked, streams)
             self.asking.drafted(len(asked), choice.drafted - free)
         choice = self._perhaps_more(choice, len(ranked), streams)
@@ -134,8 +131,8 @@ class Controller(Drafter):
             for one, nodes, depth in zip(known, chosen, depths, strict=True)
         ]
         resting = {one.rest for one in self.known.values()}
-        for one, nodes, depth in zip(known, chosen, depths, strict=True):
-            self._settle(one, choice, nodes[:depth], resting)
+        for one, nodes in zip(known, chosen, strict=True):
+            self._settle(one, choice, len(nodes), resting)
         self.thinking.observe(thought / len(sequences))
         return drafts
 
@@ -146,8 +143,6 @@ class Controller(Drafter):
         if known.guesses.undecided and sequence.committed > known.seen:
             known.right.update(known.guesses.watch(sequence.tokens[known.seen :], known.acceptance))
             known.seen = sequence.committed
-        if not (known.verified or sequence.finished):
-            self._verify(known)
         if known.expected is not None:
             self.asking.brought(known.surest, len(commit.tokens) - 1, known.expected)
             known.expected = None
@@ -225,24 +220,6 @@ class Controller(Drafter):
             one.guesses.merge(self._head_number, tree, one.acceptance)
             one.guessed[self._head_number] += 1
 
-    def _ranked(self, known: Sequences[Known]) -> list[Ranked]:
-        """All guesses, likeliest first; of like ones the earlier, so that what a guess follows comes before it."""
-        ranked = []
-        for owner, one in enumerate(known):
-            guesses = one.guesses
-            chances = [self._trust(guesses, node).corrected(chance) for node, chance in enumerate(guesses.survival)]
-            ranked += [(-chance, owner, node) for node, chance in enumerate(falling(chances, guesses.parent))]
-        return sorted(ranked)
-
-    def _trust(self, guesses: Guesses, node: int) -> Trust:
-        return self.trust[any(kind[0] == self._head_number for kind in guesses.guessed_by[node])]
-
-    def _verify(self, known: Known) -> None:
-        """Learn from what became of the guesses that were drafted."""
-        guesses, known.verified = known.guesses, True
-        for node in known.drafted:
-            self._trust(guesses, node).observe(guesses.survival[node], node in guesses.came_true)
-
     def _choose(self, ranked: Sequences[Ranked], streams: Streams) -> Choice:
         survival = [-negative for negative, _, _ in ranked]
         return choose(survival, streams.certain, streams.price, self._on)
@@ -261,7 +238,7 @@ class Controller(Drafter):
                 return choice._replace(drafted=more)
         return choice
 
-    def _settle(self, known: Known, choice: Choice, drafted: list[int], resting: set[int]) -> None:
+    def _settle(self, known: Known, choice: Choice, drafted: int, resting: set[int]) -> None:
         """Remember what was chosen for a sequence; where nothing was, rest longer each time, as long as it may.
 
         resting: how long others still do. It wakes with the nearest of them that is in reach: guessing for several at
@@ -274,7 +251,7 @@ class Controller(Drafter):
             alone = known.last_rest = int(min(2 * known.last_rest + 1, affordable, _LONGEST_REST))
             in_reach = (rest for rest in resting if alone < 2 * rest and rest <= _PATIENCE * alone)
             known.rest = min(in_reach, key=lambda rest: abs(rest - alone), default=alone)
-        known.choice, known.drafted, known.verified = choice, drafted, not drafted
+        known.choice, known.drafted = choice, drafted
 
     def _revise(self, known: Known, everyone: list[int]) -> None:
         """Leave out drafters of whose guesses hardly any came true; every other time all get another chance."""
@@ -299,7 +276,7 @@ class Controller(Drafter):
         would = f"a drafted token would cost {cost:.2f} ms and yield {chance:.2f} tokens"
         names = _and(self.names[number] for number in known.drafters)
         if known.drafted:
-            tokens = f"{len(known.drafted)} token" + ("s" if len(known.drafted) > 1 else "")
+            tokens = f"{known.drafted} token" + ("s" if known.drafted > 1 else "")
             return (
                 f"drafting {tokens} from {names}: the first costs {cost:.2f} ms and yields {chance:.2f} tokens, "
                 f"a step {1e3 * choice.price:.1f} ms; {choice.gain:.2f}x expected"
@@ -310,6 +287,15 @@ class Controller(Drafter):
             rows = f"{choice.certain} rows already fill" if choice.certain > 1 else "one row already fills"
             return f"off: {rows} the machine; {would}"
         return f"off: guesses are too unsure; {would}"
+
+
+def _ranked(known: Sequences[Known]) -> list[Ranked]:
+    """All guesses, likeliest first; of like ones the earlier, so that what a guess follows comes before it."""
+    return sorted(
+        (-survival, owner, node)
+        for owner, one in enumerate(known)
+        for node, survival in enumerate(one.guesses.survival)
+    )
 
 
 def _and(names: Iterable[str]) -> str:
