@@ -99,6 +99,17 @@ def test_what_asking_takes_is_measured_by_the_number_of_sequences():
     assert asking.seconds(16, 1.0) == pytest.approx(8e-3)
 
 
+def test_how_many_rows_its_guesses_take_is_learned():
+    asking = Asking()
+    assert asking.rows(4) == 10
+    for _ in range(200):
+        asking.drafted(2, 8)
+    assert asking.rows(1) == 4
+    for _ in range(200):
+        asking.drafted(1, -2)
+    assert asking.rows(4) == 0
+
+
 def test_a_dear_head_is_not_asked():
     llm = llm_with_head()
     prompt = [3, 1, 4, 1, 5]
@@ -145,3 +156,13 @@ def test_the_state_of_the_newest_token_is_known_from_the_second_step_on():
     assert seen[:2] == [False, False]
     assert len(seen) > 10
     assert all(seen[2:])
+
+
+def test_only_steps_in_which_somebody_might_draft_tell_what_they_take_the_host():
+    llm, told = toy_llm(), []
+    llm.engine.prices.observe_host = lambda *seconds: told.append(seconds)
+    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+    llm.generate([[1, 2, 3]], [params], method="ar")
+    assert not told
+    llm.generate([[1, 2, 3]], [params], method="ngram")
+    assert told

@@ -66,3 +66,18 @@ def test_what_is_believed_has_bounds():
     pace = followed([1.0, 0.0] * 200, slower=0.001, dearer=1.0)
     assert 0.25 <= pace.slower <= 4
     assert 0.25 <= pace.dearer <= 4
+
+
+def test_with_other_lists_a_step_takes_what_it_took():
+    pace = followed([0.0, 0.2, 0.5] * 30, slower=1.3, dearer=1.5)
+    before = pace.seconds(1.0, 0.4)
+    pace.relate(1.0 / 1.2, 0.4, 0.5)  # a plain step of 1.2 instead of 1.0, rows of 0.6 instead of 0.4
+    assert pace.seconds(1.2, 0.6) == pytest.approx(before)
+
+
+@pytest.mark.parametrize(("old", "new"), [(0.0, 0.5), (0.5, 0.0), (0.0, 0.0)])
+def test_lists_in_which_rows_are_free_say_nothing_of_how_dear_they_are(old, new):
+    pace = followed([0.0, 0.2, 0.5] * 30, slower=1.3, dearer=1.5)
+    dearer = pace.dearer
+    pace.relate(1.0, old, new)
+    assert pace.dearer == dearer

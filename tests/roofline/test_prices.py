@@ -210,3 +210,28 @@ def test_a_machine_that_has_become_quick_again_is_seen_while_every_step_drafts()
         prices.observe(listed, 4, listed[4])
     assert prices.step(listed, 4) == pytest.approx(listed[4], rel=0.1)
     assert prices.step(listed, 0) < 1.1 * listed[0]
+
+
+def test_what_lists_learn_is_not_counted_a_second_time():
+    model = fresh()
+    prices, shapes = Prices(model), [QueryShape(1, 32)]
+    one = model.estimate(model.count(shapes)).seconds
+    told = []
+    for _ in range(200):
+        listed = prices.of(shapes)
+        told.append(prices.step(listed, 0))
+        prices.observe(listed, 0, 2 * one)
+        observe(model, 1, 2.0, steps=1)
+    assert listed[0] == pytest.approx(2 * one, rel=0.1)  # the lists know
+    assert max(told) < 2.3 * one
+    assert told[-1] == pytest.approx(2 * one, rel=0.05)
+
+
+def test_lists_of_all_batches_are_renewed_together():
+    model = fresh()
+    prices = Prices(model)
+    short, long = [QueryShape(1, 32)], [QueryShape(1, 320)]
+    first = prices.of(long)
+    while prices.of(short) is prices.of(short):
+        observe(model, 1, 1.0)
+    assert prices.of(long) is not first

@@ -1,8 +1,8 @@
 """Whether to ask a drafter that takes time: what it adds to the guesses that cost nothing, against what it takes.
 
 How much it adds depends on how sure the free guesses are: where the text repeats itself it adds nothing, where it says
-something new nearly everything. So what it added is counted by how sure the first free guess was, and what it takes is
-measured; before anything was seen, both are taken to be moderate.
+something new nearly everything. So what it added is counted by how sure the first free guess was, and what it takes, in
+time and in rows, is measured; before anything was seen, all are taken to be moderate.
 """
 
 from ridgeway.core.duration import Duration
@@ -47,7 +47,9 @@ class Asking:
         return round(self._rows * sequences)
 
     def drafted(self, sequences: int, rows: int) -> None:
-        """It was asked for so many sequences, and so many tokens more were drafted."""
+        """It was asked for so many sequences, and the step has so many rows more than it would have had. (It may have
+        fewer, where the head made free guesses look bad.)
+        """
         self._rows += _NEWEST * (max(0, rows) / sequences - self._rows)
 
     def took(self, sequences: int, seconds: float) -> None:

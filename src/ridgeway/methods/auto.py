@@ -119,7 +119,8 @@ class Controller(Drafter):
         asked = self._worth_asking(sequences, known, ranked[: choice.drafted], choice, streams)
         if asked:
             self._ask([sequences[place] for place in asked], [known[place] for place in asked], streams)
-            ranked, free = _ranked(known), choice.drafted
+            free = choice.drafted
+            ranked = _ranked(known)
             choice = self._choose(ranked, streams)
             self.asking.drafted(len(asked), choice.drafted - free)
         choice = self._perhaps_more(choice, len(ranked), streams)

@@ -17,6 +17,7 @@ _DOUBT = 0.02, 0.3  # variances at first; that of `dearer` is never more
 _FADING = 0.03  # of what is known of `dearer`, with every plain step: what makes rows dear passes, and is not seen
 _SURPRISE = 1.5  # standard deviations: more is a disturbance, and counts as no more
 _LEAST, _MOST = 0.25, 4.0  # what is believed
+_NEXT_TO_NOTHING = 0.01  # of a plain step's time
 
 
 class Pace:
@@ -31,11 +32,15 @@ class Pace:
         """What a step takes just now. plain, rows: listed seconds of its batch, and of what drafts add."""
         return self.slower * (plain + self.dearer * rows)
 
-    def relate(self, plain: float, rows: float) -> None:
-        """Lists that were renewed say less than before, by these factors: what a step takes just now is the same."""
-        self.slower = _believed(self.slower * plain)
-        if rows > 0:
-            self.dearer = _believed(self.dearer * rows / plain)
+    def relate(self, plain: float, old: float, new: float) -> None:
+        """Go over to other lists. plain: what the old ones say of a plain step over what the new ones say. old, new:
+        what they say of typical rows, as shares of a plain step; where either says next to nothing, `dearer` stays.
+        """
+        rows = old / new if min(old, new) > _NEXT_TO_NOTHING else 1.0
+        self.slower, self.dearer = _believed(self.slower * plain), _believed(self.dearer * rows)
+        self._of_slower *= plain * plain
+        self._of_both *= plain * rows
+        self._of_dearer *= rows * rows
 
     def observe(self, plain: float, rows: float, seconds: float) -> None:
         """Learn from a step that took `seconds`."""

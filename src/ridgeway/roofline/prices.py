@@ -30,6 +30,7 @@ class PriceList:
     """Estimated seconds of a step with 0, 1, 2, ... rows more than a given batch; never falling."""
 
     def __init__(self, cost_model: CostModel, shapes: Sequence[QueryShape]) -> None:
+        self._shapes = shapes
         self.rows = sum(shape.rows for shape in shapes)
         self._cost_model = cost_model
         self._base = cost_model.count(shapes)
@@ -45,6 +46,15 @@ class PriceList:
         while len(self._seconds) <= rows:
             self._extend()
         return self._seconds[rows]
+
+    @property
+    def known(self) -> int:
+        """How many rows more are listed so far."""
+        return len(self._seconds) - 1
+
+    def renewed(self) -> "PriceList":
+        """The same by what the cost model knows now."""
+        return PriceList(self._cost_model, self._shapes)
 
     def _extend(self) -> None:
         """Price some rows more: linear up to the next number of rows that was observed, else up to the estimate."""
@@ -69,7 +79,7 @@ class PriceList:
 class Prices:
     """Price lists of the batches that come up, and what corrects them in general: what a step takes outside its weight
     streams, more with drafts; and how the machine is just now (`pace`), of which all steps together tell more than the
-    few that a list rests on.
+    few that a list rests on. As long as nothing was drafted, drafts are taken to need no more of the host.
     """
 
     def __init__(self, cost_model: CostModel) -> None:
@@ -77,29 +87,35 @@ class Prices:
         self._host = {False: Duration(), True: Duration()}  # by whether anything was drafted
         self._lists: dict[tuple[int, int, int], PriceList] = {}
         self._uses = 0  # of these lists
+        self._newest: PriceList | None = None  # that was used
         self._pace = Pace()
 
     def of(self, shapes: Sequence[QueryShape]) -> PriceList:
-        """The list for steps like this one.
-
-        All lists are renewed together, and the pace, which was learned beside the old ones, goes over to the new ones:
-        what they know now it must not count a second time.
-        """
+        """The list for steps like this one."""
         mean = sum(shape.cached for shape in shapes) // len(shapes)
         key = (len(shapes), sum(shape.rows for shape in shapes), mean // _CONTEXT)
         self._uses += 1
-        old = self._lists.get(key)
-        if old is not None and self._uses <= min(_RENEW, 1 + self.cost_model.calibration.observations // 8):
-            return old
-        new = PriceList(self.cost_model, shapes)
-        if old is not None or len(self._lists) >= _LISTS:
-            self._lists.clear()
-            self._uses = 1
-        if old is not None:
-            plain, rows = old[0] / new[0], (old[_TYPICAL] - old[0]) / max(new[_TYPICAL] - new[0], 1e-9)
-            self._pace.relate(plain, rows)
-        self._lists[key] = new
-        return new
+        if self._uses > min(_RENEW, 1 + self.cost_model.calibration.observations // 8):
+            self._renew()
+        found = self._lists.get(key)
+        if found is None:
+            if len(self._lists) >= _LISTS:
+                self._lists.clear()
+            found = self._lists[key] = PriceList(self.cost_model, shapes)
+        self._newest = found
+        return found
+
+    def _renew(self) -> None:
+        """All lists are made anew as they are wanted. The pace was learned beside the old ones and goes over to the new
+        ones, or what these have learned meanwhile would count twice: what a step takes just now stays the same.
+        """
+        self._lists.clear()
+        self._uses = 1
+        if self._newest is None:
+            return
+        old, new = self._newest, self._newest.renewed()
+        typical = min(_TYPICAL, old.known)
+        self._pace.relate(old[0] / new[0], old[typical] / old[0] - 1, new[typical] / new[0] - 1)
 
     def step(self, listed: PriceList, drafted: int) -> float:
         """Seconds of a step with so many rows more than those of the list's batch, host included."""

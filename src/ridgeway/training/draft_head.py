@@ -3,9 +3,10 @@
 `models.draft_head` says what a head computes. Here it learns to go on as the model does: unrolled over the tokens that
 the model wrote, from its own states, it is to read out of the i-th what the model reads out of the true one,
 
-    loss = sum over i of  0.8^(i - 1)  KL(softmax(head true_i) || softmax(head state_i))
+    loss = sum over i of  0.8^(i - 1)  KL(softmax(head true_i / 0.7) || softmax(head state_i / 0.7))
 
-over the tokens that it knows. The model's whole distribution teaches more than the one token that was drawn from it:
+over the tokens that it knows. The temperature draws it towards the tokens that are said, at 0 and at 0.7. The model's
+whole distribution teaches more than the one token that was drawn from it:
 knowledge distillation, as in "Recurrent Drafter" (Zhang et al. 2024, arXiv 2403.09919). The true states are the model's
 features, towards which "EAGLE" (Li et al. 2024, arXiv 2401.15077) is trained as well. Later guesses count less, as they
 are reached less often. A head that looks at the model's K/V, as "Glide" does (Du et al. 2024, arXiv 2402.02082), learns
@@ -29,6 +30,7 @@ from ridgeway.models.model import Model
 from ridgeway.training.distill_texts import Text
 from ridgeway.training.draft_head_sight import Sight
 
+_TEMPERATURE = 0.7  # at which distributions are compared
 _LATER = 0.8  # weight of a guess beside the one before it
 _SIGHT = 0.5  # how large, at first, what is seen counts beside states and tokens
 _LOOP = 8  # tokens; a text that says as many a second time goes round in a circle
@@ -165,4 +167,4 @@ def before_loop(answer: Sequence[int]) -> int:
 
 
 def _log_chances(states: Tensor, known: Tensor) -> Tensor:
-    return functional.linear(states, known).float().log_softmax(dim=-1)
+    return functional.linear(states / _TEMPERATURE, known).float().log_softmax(dim=-1)

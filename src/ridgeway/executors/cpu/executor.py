@@ -3,13 +3,13 @@
 Python prepares tables, one compiled call by each thread of the team runs the stream, and Python reads the answers out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray, ints, joined
+from ridgeway.core.arrays import AnyArray, FloatArray, IntArray, ints, joined
 from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
@@ -95,8 +95,7 @@ class CpuExecutor:
         self._windows = any(config.windows)
         self._eps = np.array([config.rms_eps], dtype=np.float32)
         self._angles: tuple[FloatArray, FloatArray] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
-        first = self._weights.first(_AHEAD)
-        self._ahead = self._ahead_of_head = _ahead_table(first)
+        self._ahead = self._ahead_of_head = _Ahead.of(self._weights.first(_AHEAD))
         self._fill_step()
         self._reach(_POSITIONS_AT_A_TIME - 1)
         self.allocate(0)
@@ -130,30 +129,29 @@ class CpuExecutor:
         plan = plan_batch(batch, self._block_rows, self._windows)
         self._prepare(batch, plan)
         step, control = self._buffers.address, self._team.address
-        self._team.control[AHEAD] = self._next(batch)
-        self._team.run(lambda member, number: self._stream(control, step, member, number))
+        ahead = self._ahead_after(batch)
+        self._team.control[AHEAD] = ahead.address
+
+        def work(member: int, number: int, _: _Ahead = ahead) -> None:  # keeps it as long as a helper may read it
+            self._stream(control, step, member, number)
+
+        self._team.run(work)
         hidden = self._buffers.x[:, : self.config.hidden]
         return Forward(with_hidden(self._answers(batch), batch, lambda rows: hidden[rows]))
 
-    def _next(self, batch: Batch) -> int:
-        """Address of the table of what is likely to be read after `batch`; 0: with several sequences there is enough to
-        do between streams that memory does not stand still.
-        """
-        if len(batch.entries) > 1:
-            return 0
-        asks = "hidden" in batch.entries[0].query.read.measures
-        table = self._ahead_of_head if asks else self._ahead
-        address: int = table.ctypes.data
-        return address
+    def _ahead_after(self, batch: Batch) -> "_Ahead":
+        """What is likely to be read first after `batch`. Of several sequences nothing: it was measured not to help."""
+        if len(batch.entries) > 1 or self.threads == 1:
+            return _NOTHING_AHEAD
+        # Whoever reads hidden states is likely to ask the head next.
+        return self._ahead_of_head if "hidden" in batch.entries[0].query.read.measures else self._ahead
 
     def unroller(self, head: DraftHead) -> CpuUnroller:
         """A draft head of the model, in kernels of the same team."""
         sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache.layer_bytes, self._reach)
         unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight)
         tidy(part.data for part in head.stored)
-        # Whoever reads hidden states is likely to ask the head next. Its memory must stay as long as helpers read it.
-        self._ahead_of_head = _ahead_table([*unroller.places, *self._weights.first(_AHEAD)])
-        self._unroller = unroller
+        self._ahead_of_head = _Ahead.of(self._weights.first(_AHEAD), unroller.matrices)
         return unroller
 
     def measure_arithmetic(self) -> float:
@@ -232,6 +230,21 @@ class CpuExecutor:
         step[S.cosines], step[S.sines] = (table.ctypes.data for table in self._angles)
 
 
-def _ahead_table(places: list[tuple[int, int]]) -> IntArray:
-    """What helpers read between streams: how many places, then address and bytes of each."""
-    return ints([len(places), *(number for place in places for number in place)])
+class _Ahead(NamedTuple):
+    """What helpers read between streams. table: how many places, then address and bytes of each. address: of the table;
+    0: nothing is read. held: arrays that must outlive the reading.
+    """
+
+    table: IntArray
+    address: int
+    held: tuple[AnyArray, ...]
+
+    @classmethod
+    def of(cls, weights: list[tuple[int, int]], head: Sequence[AnyArray] = ()) -> Self:
+        """The matrices of a head, then weights of the executor's own."""
+        places = [*((matrix.ctypes.data, matrix.nbytes) for matrix in head), *weights]
+        table = ints([len(places), *(number for place in places for number in place)])
+        return cls(table, table.ctypes.data, tuple(head))
+
+
+_NOTHING_AHEAD = _Ahead(ints([0]), 0, ())

@@ -37,7 +37,7 @@ class CpuUnroller:
         self._kernel = unroll_kernel(compiler)
         self._table: IntArray = np.zeros(UNROLL_LONGS, dtype=np.int64)
         self._kept: list[AnyArray] = []
-        self.places: list[tuple[int, int]] = []  # address and bytes of each matrix
+        self.matrices: list[AnyArray] = []  # as they are held
         self.held_bytes, room = 0, Room()
         self.operations = 2 * head.elements
         matrices = (*head.stored, head.head)
@@ -50,7 +50,7 @@ class CpuUnroller:
             forget(tensor.data)
             table = matrix_table(matrix, compiler, isa, again=True)
             self._kept += [matrix.data, table]
-            self.places.append((matrix.data.ctypes.data, matrix.data.nbytes))
+            self.matrices.append(matrix.data)
             self._table[place] = table.ctypes.data
             self.held_bytes += matrix.data.nbytes
         self._embedding = Embedding(head.whole_head)

@@ -59,14 +59,14 @@ class HeldWeights:
         return self._quant is not None or TILE_FORMATS[self._model.precision].quantized
 
     def first(self, size: int) -> list[tuple[int, int]]:
-        """(address, bytes) of the matrices that a stream begins with, `size` bytes in all or a little more."""
+        """(address, bytes) of what a stream begins with, matrix by matrix, `size` bytes at most."""
         found: list[tuple[int, int]] = []
         for table in self.layers:
             for name in _MATRICES:
                 if size <= 0:
                     return found
                 place = getattr(L, name)
-                nbytes = int(table[place + M.tile_count] * table[place + M.tile_bytes])
+                nbytes = min(size, int(table[place + M.tile_count] * table[place + M.tile_bytes]))
                 found.append((int(table[place + M.tiles]), nbytes))
                 size -= nbytes
         return found

@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from ridgeway.kernels.cpu.atomics import atomic_read
 from ridgeway.kernels.cpu.lanes import longs
-from ridgeway.kernels.cpu.team import AHEAD, OPEN
+from ridgeway.kernels.cpu.team import OPEN
 
 _PIECE = 4096  # bytes between two looks at whether a stream has begun
 _LINE = 64
@@ -31,11 +31,14 @@ def _touch(typingctx: Any, address: Any) -> Any:
 
 
 @njit(error_model="numpy")
-def read_ahead(control, stream, helper, helpers):
-    """Reads what the table at `control[AHEAD]` names, if there is one, after `stream` has ended; helpers take turns."""
-    if control[AHEAD] == 0:
+def read_ahead(control, address, stream, helper, helpers):
+    """Reads what the table at `address` names, if there is one, after `stream` has ended; helpers take turns.
+
+    address: what `control[AHEAD]` was before the helper left: whoever waits for it to leave may write another.
+    """
+    if address == 0:
         return
-    table = longs(control[AHEAD])
+    table = longs(address)
     turn = 0
     for place in range(table[0]):
         start, size = table[1 + 2 * place], table[2 + 2 * place]

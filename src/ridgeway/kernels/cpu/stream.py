@@ -17,6 +17,7 @@ from ridgeway.kernels.cpu.heads import attend, combine, prepare_head
 from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, store
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CAREFUL, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
+from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best
 
@@ -364,8 +365,9 @@ def weight_stream(control_address: int, step_address: int, member: int, number: 
         phase = _norm_rows(control, phase, step, step[S.reads], step[S.read_rows], step[S.final_norm])
         phase = _head(control, phase, step, member)
     if member > 0:
+        ahead, helpers = control[AHEAD], step[S.threads] - 1
         leave(control)
-        read_ahead(control, number, member - 1, step[S.threads] - 1)
+        read_ahead(control, ahead, number, member - 1, helpers)
         return
     close(control)
     units = (longs(step[S.head])[M.tile_count] + HEAD_UNIT - 1) // HEAD_UNIT

@@ -22,7 +22,7 @@ TICKET = 0  # phase << 24 | tasks claimed
 DONE = 8  # tasks finished in this phase
 INSIDE = 16  # helpers that take part
 OPEN = 24  # the number of the stream in which helpers may take part, 0: none
-AHEAD = 25  # address of the table of what helpers read between streams (see `ahead`), 0: nothing
+AHEAD = 25  # beside it, as both are written before a stream only: what helpers read after it (see `ahead`), 0: nothing
 CONTROL_LONGS = 32
 
 CLAIM_BITS = 24
