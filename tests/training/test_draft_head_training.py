@@ -341,4 +341,4 @@ def test_a_precision_is_for_diffusion_models(tmp_path):
 def test_the_recipe_that_comes_with_ridgeway_is_one():
     recipe = read_recipe("smollm2-draft-head")
     assert isinstance(recipe, DraftHeadRecipe)
-    assert (recipe.source, recipe.vocabulary, recipe.inner, recipe.layer) == ("smollm2-135m", 8192, 1152, 20)
+    assert (recipe.source, recipe.vocabulary, recipe.inner, recipe.layer) == ("smollm2-135m", 8192, 1536, 20)
