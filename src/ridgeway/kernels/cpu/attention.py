@@ -9,7 +9,13 @@ rows of the same step included.
 Scores of one row are sums in 16 lanes over the dimensions of a head, four keys at a time. Where there are registers for
 it, three queries share the keys and values that were loaded: the sums of each are the same. A chunk that more queries
 see, or that is stored in eight bits, is first widened to floats, once for all of them.
+
+K/V lie in memory, not in the caches, and in pieces too short for the processor to guess what comes next. So while
+scores are computed the values of the same chunk are asked for, and while values are mixed the keys that come next; a
+few lines at a time, as a processor drops what it is asked for all at once.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -26,8 +32,10 @@ from ridgeway.kernels.cpu.lanes import (
     fma1,
     halves,
     load,
+    longs,
     max_lanes,
     maximum,
+    prefetch,
     signed_bytes,
     store,
     store_sums,
@@ -39,6 +47,40 @@ LOWEST = np.float32(np.finfo(np.float32).min)
 _NOT_SEEN = np.float32(-np.inf)
 _FOUR_VECTORS = 4 * LANES
 TOGETHER = 3 if "avx512f" in processor_features() else 1  # queries whose sums fit into registers
+_LINE = 64  # bytes
+
+
+class Ahead(NamedTuple):
+    """Keys or values that are read soon. storage, size: address of their head's by slot, and the bytes of each; slots:
+    address of a list of `count` slots.
+    """
+
+    storage: int
+    size: int
+    slots: int
+    count: int
+
+
+NOTHING_AHEAD = Ahead(0, 0, 0, 0)
+
+
+@njit(error_model="numpy")
+def share(ahead, start, stop, whole):
+    """The part of `ahead` that is asked for while `start` to `stop` of `whole` are worked on."""
+    first, last = ahead.count * start // whole, ahead.count * stop // whole
+    return Ahead(ahead.storage, ahead.size, ahead.slots + first * 8, last - first)
+
+
+@njit(error_model="numpy")
+def ask(ahead, j):
+    """Asks for the `j`-th of `ahead`, or the last: its first line and its last, as most have no more than two.
+
+    It has no loop, and no branch that depends on `j`: both would cost the loops around it their registers.
+    """
+    if ahead.count > 0:
+        place = ahead.storage + longs(ahead.slots)[min(j, ahead.count - 1)] * ahead.size
+        prefetch(place)
+        prefetch(place + ahead.size - _LINE)
 
 
 @njit(error_model="numpy")
@@ -73,14 +115,15 @@ def gather(storage, scales, slots, count, width, out):
 
 
 @njit(error_model="numpy")
-def score(read, source, slots, count, width, query, out):
+def score(read, source, slots, count, width, query, ahead, out):
     """Products of `query` (width,) with `count` keys; out (64,) is filled with -inf up to a whole vector.
 
-    read, source, slots: `widened` or `stored`, and its first two arguments.
+    read, source, slots: `widened` or `stored`, and its first two arguments. ahead: what to ask for meanwhile.
     """
     last = count - 1
     for j in range(0, count, 4):
         k, m, n = min(j + 1, last), min(j + 2, last), min(j + 3, last)
+        _ask_four(ahead, j)
         a = b = c = d = broadcast(ZERO)
         for i in range(0, width, LANES):
             q = load(query, i)
@@ -93,11 +136,12 @@ def score(read, source, slots, count, width, query, out):
 
 
 @njit(error_model="numpy")
-def score_three(read, source, slots, count, width, first, second, third, out):
+def score_three(read, source, slots, count, width, first, second, third, ahead, out):
     """`score` of three queries; out (3, 64)."""
     last = count - 1
     for j in range(0, count, 4):
         k, m, n = min(j + 1, last), min(j + 2, last), min(j + 3, last)
+        _ask_four(ahead, j)
         a = b = c = d = broadcast(ZERO)
         e = f = g = h = broadcast(ZERO)
         s = t = u = v = broadcast(ZERO)
@@ -116,6 +160,18 @@ def score_three(read, source, slots, count, width, first, second, third, out):
         store_sums(out, 2 * CHUNK + j, s, t, u, v)
     for query in range(3):
         _hide_rest(at(out, query * CHUNK), count)
+
+
+@njit(error_model="numpy")
+def _ask_four(ahead, j):
+    """Asks for what is due with the keys from the `j`-th to the third after it; few are spread over all."""
+    if ahead.count <= CHUNK // 4:
+        ask(ahead, j // 4)
+        return
+    ask(ahead, j)
+    ask(ahead, j + 1)
+    ask(ahead, j + 2)
+    ask(ahead, j + 3)
 
 
 @njit(error_model="numpy")
@@ -150,8 +206,8 @@ def soften(scores, count, peak, mass):
 
 
 @njit(error_model="numpy")
-def mix(read, source, slots, count, width, weights, factor, mixed):
-    """mixed = factor * mixed + the sum of `weights` times values, key by key. read, source, slots: as in `score`."""
+def mix(read, source, slots, count, width, weights, factor, ahead, mixed):
+    """mixed = factor * mixed + the sum of `weights` times values, key by key. Other arguments: as of `score`."""
     shrink = broadcast(factor)
     i = 0
     while i + _FOUR_VECTORS <= width:
@@ -159,6 +215,7 @@ def mix(read, source, slots, count, width, weights, factor, mixed):
         a, b = load(m, 0) * shrink, load(m, LANES) * shrink
         c, d = load(m, 2 * LANES) * shrink, load(m, 3 * LANES) * shrink
         for j in range(count):
+            ask(ahead, j)
             w = broadcast(weights[j])
             a = fma(w, read(source, slots, j, width, i), a)
             b = fma(w, read(source, slots, j, width, i + LANES), b)
@@ -178,7 +235,7 @@ def mix(read, source, slots, count, width, weights, factor, mixed):
 
 
 @njit(error_model="numpy")
-def mix_three(read, source, slots, count, width, weights, factors, mixed, stride):
+def mix_three(read, source, slots, count, width, weights, factors, ahead, mixed, stride):
     """`mix` for three queries. weights: (3, 64). factors: (3,). mixed: the first of three, `stride` floats apart."""
     second, third = at(weights, CHUNK), at(weights, 2 * CHUNK)
     x, y, z = broadcast(factors[0]), broadcast(factors[1]), broadcast(factors[2])
@@ -194,6 +251,7 @@ def mix_three(read, source, slots, count, width, weights, factors, mixed, stride
         s, t = load(o, 0) * z, load(o, LANES) * z
         u, v = load(o, 2 * LANES) * z, load(o, 3 * LANES) * z
         for j in range(count):
+            ask(ahead, j)
             p, q, r = broadcast(weights[j]), broadcast(second[j]), broadcast(third[j])
             value = read(source, slots, j, width, i)
             a, e, s = fma(p, value, a), fma(q, value, e), fma(r, value, s)

@@ -24,6 +24,8 @@ _BYTE, _SHORT, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT = ir.FloatType()
 STEPS = 8  # four inputs each
 _AHEAD = 2048  # bytes: about the memory's latency at its full rate
+_MANY = 8  # rows of a block whose products take longer than to read their weights
+_AHEAD_OF_MANY = 8192  # of so many, into the second-level cache, so that they never wait: 16 rows are 8 % quicker
 _AHEAD_OF_ONE = 128  # of one row, which does nothing but read: measured, 7 to 10 % quicker, as less is displaced
 
 _VECTOR_REGISTER = "x"  # LLVM's name in constraints of inline assembly
@@ -69,9 +71,14 @@ class Emitter:
 
     def fetch_ahead(self, pointer: Any) -> None:
         """Asks for weights that come later; the processor's own guess stops at page borders."""
-        kept = 3 if self.again else 0  # in all caches, or in none but the nearest
+        kept, ahead = 0, _AHEAD  # in no cache but the nearest
+        if self.again:
+            kept = 3  # in all
+        elif self.rows >= _MANY:
+            kept, ahead = 2, _AHEAD_OF_MANY  # in all but the nearest
+        elif self.rows == 1:
+            ahead = _AHEAD_OF_ONE
         flags = [ir.Constant(_INT, flag) for flag in (0, kept, 1)]  # to read; data
-        ahead = _AHEAD_OF_ONE if self.rows == 1 and not self.again else _AHEAD
         for offset in range(0, self.tile.block_bytes, 64):
             call(self.builder, "llvm.prefetch.p0", ir.VoidType(), self.at(pointer, ahead + offset), *flags)
 

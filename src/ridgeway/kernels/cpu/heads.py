@@ -6,6 +6,7 @@ from numba import njit
 from ridgeway.kernels.cpu.activation import ONE, ZERO, quantize, rms_norm, rotate
 from ridgeway.kernels.cpu.attention import (
     TOGETHER,
+    Ahead,
     begin,
     conclude,
     gather,
@@ -15,6 +16,7 @@ from ridgeway.kernels.cpu.attention import (
     mix_three,
     score,
     score_three,
+    share,
     soften,
     stored,
     widened,
@@ -123,8 +125,25 @@ def prepare_head(step, layer, row, head, scratch):
 
 
 @njit(error_model="numpy")
-def attend(step, layer, block, start_row, stop_row, head, first_segment, last_segment, scratch, splits):
+def first_keys(step, layer, block, head, segment):
+    """The keys of a block that attention with a K/V head reads first, to be asked for before it is that head's turn."""
+    return _keys_at(step, layer, block, head, segment * SEGMENT)
+
+
+@njit(error_model="numpy")
+def _keys_at(step, layer, block, head, place):
+    """The chunk of shared keys at logical place `place`."""
+    size = step[S.kv_width] * (2 if layer[L.key_scales] == 0 else 1)
+    count = max(0, min(block[B.shared_count] - place, CHUNK))
+    slots = step[S.key_slots] + (block[B.shared_start] + place) * 8
+    return Ahead(layer[L.keys] + head * step[S.kv_slots] * size, size, slots, count)
+
+
+@njit(error_model="numpy")
+def attend(step, layer, block, start_row, stop_row, head, first_segment, last_segment, after, scratch, splits):
     """Attention of rows `start_row` to `stop_row` - 1 of a block with one K/V head over some segments of their keys.
+
+    after: keys that are read when this is done.
 
     Scratch memory: a chunk of keys or values; for each row and query head 64 scores, the states of this segment and of
     all segments so far.
@@ -149,9 +168,12 @@ def attend(step, layer, block, start_row, stop_row, head, first_segment, last_se
         for vector in range(vectors):
             begin(at(parts, vector * state), width)
         for place in range(start, min(start + SEGMENT, block[B.longest]), CHUNK):
+            following = after
+            if place + CHUNK < min(last_segment * SEGMENT, block[B.shared_count]):
+                following = _keys_at(step, layer, block, head, place + CHUNK)
             if place < block[B.shared_count]:
                 keys = block[B.shared_start] + place
-                _chunk(step, layer, head, first_row, rows, keys, place, chunk, scores, parts, factors)
+                _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, scores, parts, factors)
             else:
                 for row in range(rows):
                     own = longs(step[S.row_table] + (first_row + row) * ROW_LONGS * 8)[R.own_start]
@@ -165,6 +187,7 @@ def attend(step, layer, block, start_row, stop_row, head, first_segment, last_se
                         1,
                         keys,
                         place,
+                        following,
                         chunk,
                         at(scores, move * CHUNK),
                         at(parts, move * state),
@@ -221,10 +244,10 @@ def combine(step, row):
 
 
 @njit(error_model="numpy")
-def _chunk(step, layer, head, first_row, rows, keys, place, chunk, scores, parts, factors):
+def _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, scores, parts, factors):
     """Adds up to 64 keys, from logical place `place` on, to the segments of `rows` rows.
 
-    keys: their place in the key list.
+    keys: their place in the key list. following: the keys that are read next.
     """
     width, group = step[S.kv_width], step[S.heads] // step[S.kv_heads]
     state = LANES + width
@@ -240,22 +263,25 @@ def _chunk(step, layer, head, first_row, rows, keys, place, chunk, scores, parts
         return
     vectors = rows * group
     quantized = layer[L.key_scales] != 0
-    offset = head * step[S.kv_slots] * width * (1 if quantized else 2)
+    size = width * (1 if quantized else 2)
+    offset = head * step[S.kv_slots] * size
     scales = head * step[S.kv_slots] * 4
     storage = layer[L.keys] + offset
     direct = not quantized and vectors <= TOGETHER
     if not direct:
         gather(storage, layer[L.key_scales] + scales if quantized else 0, slots, most, width, chunk)
+    values = Ahead(layer[L.values] + offset, size, step[S.key_slots] + keys * 8, most)
     queries = step[S.query] + (first_row * step[S.heads] + head * group) * width * 4
     vector = 0
     while vector < vectors:
         count, together = _alike(table, place, group, vector, vectors)
         if count > 0:
             mine = at(scores, vector * CHUNK)
+            ahead = share(values, vector, vector + together, vectors)
             if direct:
-                _score(stored, storage, slots, count, step, queries, group, vector, together, mine)
+                _score(stored, storage, slots, count, step, queries, group, vector, together, ahead, mine)
             else:
-                _score(widened, chunk, slots, count, step, queries, group, vector, together, mine)
+                _score(widened, chunk, slots, count, step, queries, group, vector, together, ahead, mine)
             for own in range(vector, vector + together):
                 mine = at(scores, own * CHUNK)
                 part = at(parts, own * state)
@@ -272,10 +298,11 @@ def _chunk(step, layer, head, first_row, rows, keys, place, chunk, scores, parts
         if count > 0:
             weights, mixed = at(scores, vector * CHUNK), at(parts, vector * state + LANES)
             own = at(factors, vector)
+            ahead = share(following, vector, vector + together, vectors)
             if direct:
-                _mix(stored, storage, slots, count, width, weights, own, mixed, state, together)
+                _mix(stored, storage, slots, count, width, weights, own, ahead, mixed, state, together)
             else:
-                _mix(widened, chunk, slots, count, width, weights, own, mixed, state, together)
+                _mix(widened, chunk, slots, count, width, weights, own, ahead, mixed, state, together)
         vector += together
 
 
@@ -293,25 +320,25 @@ def _alike(table, place, group, vector, vectors):
 
 
 @njit(error_model="numpy")
-def _score(read, source, slots, count, step, queries, group, vector, together, scores):
+def _score(read, source, slots, count, step, queries, group, vector, together, ahead, scores):
     """Scores of vector `vector`, or of three from it on. queries: address of the first vector's query."""
     width, heads = step[S.kv_width], step[S.heads]
     first = floats(queries + (vector // group * heads + vector % group) * width * 4)
     if together == 1:
-        score(read, source, slots, count, width, first, scores)
+        score(read, source, slots, count, width, first, ahead, scores)
         return
     own, third = vector + 1, vector + 2
     other = floats(queries + (own // group * heads + own % group) * width * 4)
     last = floats(queries + (third // group * heads + third % group) * width * 4)
-    score_three(read, source, slots, count, width, first, other, last, scores)
+    score_three(read, source, slots, count, width, first, other, last, ahead, scores)
 
 
 @njit(error_model="numpy")
-def _mix(read, source, slots, count, width, weights, factors, mixed, stride, together):
+def _mix(read, source, slots, count, width, weights, factors, ahead, mixed, stride, together):
     if together == 1:
-        mix(read, source, slots, count, width, weights, factors[0], mixed)
+        mix(read, source, slots, count, width, weights, factors[0], ahead, mixed)
     else:
-        mix_three(read, source, slots, count, width, weights, factors, mixed, stride)
+        mix_three(read, source, slots, count, width, weights, factors, ahead, mixed, stride)
 
 
 @njit(error_model="numpy")

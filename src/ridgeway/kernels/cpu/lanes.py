@@ -190,6 +190,20 @@ def store_rounded(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typingctx: Any, address: Any) -> Any:
+    """Asks for the cache line at `address`, which is read soon, into the second-level cache: the first-level one has
+    room for fewer that are under way.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        flags = [ir.Constant(ir.IntType(32), flag) for flag in (0, 2, 1)]  # to read; not into the first level; data
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *flags)
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def broadcast(typingctx: Any, value: Any) -> Any:
     """One float in all lanes."""
 

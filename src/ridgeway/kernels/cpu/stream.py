@@ -13,7 +13,8 @@ from numba.extending import intrinsic
 
 from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
 from ridgeway.kernels.cpu.ahead import read_ahead
-from ridgeway.kernels.cpu.heads import attend, combine, prepare_head
+from ridgeway.kernels.cpu.attention import NOTHING_AHEAD
+from ridgeway.kernels.cpu.heads import attend, combine, first_keys, prepare_head
 from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, store
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CAREFUL, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
@@ -219,6 +220,14 @@ def _store_heads(control, phase, step, layer, member):
 
 
 @njit(error_model="numpy")
+def _piece(task, whole, pieces):
+    """Which block and K/V head a task of attention is of, which piece of it, of how many."""
+    if task < whole:
+        return task, 0, 1
+    return whole + (task - whole) // pieces, (task - whole) % pieces, pieces
+
+
+@njit(error_model="numpy")
 def _attend(control, phase, step, layer, member):
     """A task is a block of rows and a K/V head; where few are left for many threads, a piece of its rows. With long
     contexts and few rows it is a segment of keys.
@@ -238,18 +247,21 @@ def _attend(control, phase, step, layer, member):
         if first < 0:
             break
         for task in range(first, first + count):
-            number, part, parts = task, 0, 1
-            if task >= whole:
-                number, part, parts = whole + (task - whole) // pieces, (task - whole) % pieces, pieces
+            number, part, parts = _piece(task, whole, pieces)
             head = number % heads
             block = longs(step[S.block_table] + number // heads * BLOCK_LONGS * 8)
+            after = NOTHING_AHEAD
+            if task + 1 < first + count:
+                number, segment, _ = _piece(task + 1, whole, pieces)
+                coming = longs(step[S.block_table] + number // heads * BLOCK_LONGS * 8)
+                after = first_keys(step, layer, coming, number % heads, segment if step[S.splits] else 0)
             if step[S.alone]:
                 prepare_head(step, layer, block[B.first_row], head, scratch)
             if step[S.splits]:
-                attend(step, layer, block, 0, block[B.rows], head, part, part + 1, scratch, True)
+                attend(step, layer, block, 0, block[B.rows], head, part, part + 1, after, scratch, True)
             else:
                 start, stop = part * block[B.rows] // parts, (part + 1) * block[B.rows] // parts
-                attend(step, layer, block, start, stop, head, 0, segments, scratch, False)
+                attend(step, layer, block, start, stop, head, 0, segments, after, scratch, False)
         finish(control, phase, total, count)
     if step[S.splits] == 0 and step[S.heads] // heads * step[S.head_dim] % GROUP == 0:
         return phase + 1  # the tasks have quantized what they returned

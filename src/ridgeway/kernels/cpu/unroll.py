@@ -17,6 +17,7 @@ from numba import njit
 
 from ridgeway.core.drafting import GUESSES
 from ridgeway.kernels.cpu.activation import add, gate, quantize
+from ridgeway.kernels.cpu.attention import NOTHING_AHEAD
 from ridgeway.kernels.cpu.heads import attend, prepare_query
 from ridgeway.kernels.cpu.lanes import (
     at,
@@ -102,7 +103,7 @@ def _look(control, phase, table, number, member):
             for own in range(head * group, (head + 1) * group):
                 prepare_query(step, at(asked, own * width), 0, 0, position, at(out, own * padded))
             block = longs(step[S.block_table] + row * BLOCK_LONGS * 8)
-            attend(step, layer, block, 0, 1, head, 0, step[S.segments], scratch, False)
+            attend(step, layer, block, 0, 1, head, 0, step[S.segments], NOTHING_AHEAD, scratch, False)
         finish(control, phase, total, count)
 
 
