@@ -84,10 +84,10 @@ def test_all_ways_give_the_same_bits(width, count):
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 7, 15, 48])
 def test_every_key_is_asked_for_while_one_query_or_another_is_worked_on(vectors):
-    ahead = Ahead(storage=4096, size=128, slots=800, count=61)
+    ahead = Ahead(storage=4096, size=128, slots=800, keys=61)
     places = []
     for vector in range(vectors):
         part = share(ahead, vector, vector + 1, vectors)
         assert (part.storage, part.size) == (4096, 128)
-        places += range(part.slots, part.slots + 8 * part.count, 8)
+        places += range(part.slots, part.slots + 8 * part.keys, 8)
     assert places == list(range(800, 800 + 8 * 61, 8))

@@ -52,13 +52,13 @@ _LINE = 64  # bytes
 
 class Ahead(NamedTuple):
     """Keys or values that are read soon. storage, size: address of their head's by slot, and the bytes of each; slots:
-    address of a list of `count` slots.
+    address of a list of those of `keys` keys.
     """
 
     storage: int
     size: int
     slots: int
-    count: int
+    keys: int
 
 
 NOTHING_AHEAD = Ahead(0, 0, 0, 0)
@@ -67,7 +67,7 @@ NOTHING_AHEAD = Ahead(0, 0, 0, 0)
 @njit(error_model="numpy")
 def share(ahead, start, stop, whole):
     """The part of `ahead` that is asked for while `start` to `stop` of `whole` are worked on."""
-    first, last = ahead.count * start // whole, ahead.count * stop // whole
+    first, last = ahead.keys * start // whole, ahead.keys * stop // whole
     return Ahead(ahead.storage, ahead.size, ahead.slots + first * 8, last - first)
 
 
@@ -77,8 +77,8 @@ def ask(ahead, j):
 
     It has no loop, and no branch that depends on `j`: both would cost the loops around it their registers.
     """
-    if ahead.count > 0:
-        place = ahead.storage + longs(ahead.slots)[min(j, ahead.count - 1)] * ahead.size
+    if ahead.keys > 0:
+        place = ahead.storage + longs(ahead.slots)[min(j, ahead.keys - 1)] * ahead.size
         prefetch(place)
         prefetch(place + ahead.size - _LINE)
 
@@ -165,7 +165,7 @@ def score_three(read, source, slots, count, width, first, second, third, ahead, 
 @njit(error_model="numpy")
 def _ask_four(ahead, j):
     """Asks for what is due with the keys from the `j`-th to the third after it; few are spread over all."""
-    if ahead.count <= CHUNK // 4:
+    if ahead.keys <= CHUNK // 4:
         ask(ahead, j // 4)
         return
     ask(ahead, j)
