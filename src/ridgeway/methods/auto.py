@@ -95,11 +95,20 @@ class Controller(Drafter):
         self._time = self._tried = 0.0  # seconds of all steps, and of them for the sake of learning
 
     def of(self, sequence: Sequence) -> Known:
-        known = self.known.get(sequence)
+        known: Known | None = sequence.state
         if known is None:
             own = Acceptance(self.acceptance, weight=8.0, memory=60.0)
-            known = self.known[sequence] = Known(own, self._all(sequence), sequence.committed)
+            known = Known(own, self._all(sequence), sequence.committed)
+            known.rest = known.last_rest = self._first_rest()
+            sequence.state = self.known[sequence] = known
         return known
+
+    def _first_rest(self) -> int:
+        """How long a sequence rests that joins others: half as long as those that rest least, as what fills the
+        machine for them does for it.
+        """
+        others = [one.last_rest for sequence, one in self.known.items() if one.choice and not sequence.finished]
+        return min(others, default=0) // 2
 
     @property
     def _head_number(self) -> int:
@@ -249,7 +258,8 @@ class Controller(Drafter):
             known.rest = known.last_rest = 0
         else:
             affordable = self.thinking.seconds * choice.certain / (_THINKING * choice.price)
-            alone = known.last_rest = int(min(2 * known.last_rest + 1, affordable, _LONGEST_REST))
+            longer = (known.last_rest + 1) * (1 + choice.certain) - 1  # the fuller the machine, the less hope
+            alone = known.last_rest = int(min(longer, affordable, _LONGEST_REST))
             in_reach = (rest for rest in resting if alone < 2 * rest and rest <= _PATIENCE * alone)
             known.rest = min(in_reach, key=lambda rest: abs(rest - alone), default=alone)
         known.choice, known.drafted = choice, drafted

@@ -64,12 +64,12 @@ class Speculative(DecodingMethod):
         known = sequence.tokens[start:stop]
         if stop < sequence.committed:
             return Query(ints(known), span(start, stop))
-        tree = fitting(sequence, draft or NO_DRAFT, rows - len(known))
-        tokens = ints(known + tree.tokens.tolist())
+        tree = NO_DRAFT if draft is None else fitting(sequence, draft, rows - len(known))
+        tokens = ints(known + tree.tokens.tolist() if len(tree) else known)
         measures = self.measures(sequence)
         newest = len(known) - 1  # row of the newest committed token; it and the drafts' are read
         read = span(newest, len(tokens))
-        if tree.is_chain:  # of no drafts, too: plain decoding, at its price
+        if not len(tree) or tree.is_chain:  # of no drafts: plain decoding, at its price
             predicts = span(stop, stop + len(read))
             readout = Readout.of(read, predicts, top=self.top, measures=measures)
             return Query(tokens, span(start, start + len(tokens)), read=readout)
