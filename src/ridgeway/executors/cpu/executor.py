@@ -16,7 +16,7 @@ from ridgeway.core.traits import ModelTraits
 from ridgeway.executors.coverage import missing_in_cpu
 from ridgeway.executors.cpu.answers import RowSums, answer_of, measures_needed
 from ridgeway.executors.cpu.buffers import Buffers
-from ridgeway.executors.cpu.cache import PagedCache
+from ridgeway.executors.cpu.cache import GROUP_SLOTS, PagedCache
 from ridgeway.executors.cpu.embedding import Embedding
 from ridgeway.executors.cpu.plan import Plan, plan_batch, rows_per_block
 from ridgeway.executors.cpu.selecting import Selector
@@ -115,7 +115,6 @@ class CpuExecutor:
     def allocate(self, slots: int) -> None:
         self._cache.allocate(slots)
         self._cache.fill_tables(self._weights.layers)
-        self._buffers.step[S.kv_slots] = slots
 
     def move(self, source: IntArray, target: IntArray) -> None:
         self._cache.move(source, target)
@@ -126,7 +125,7 @@ class CpuExecutor:
         return keys[..., : self.config.head_dim], values[..., : self.config.head_dim]
 
     def forward(self, batch: Batch) -> Forward:
-        plan = plan_batch(batch, self._block_rows, self._windows)
+        plan = plan_batch(batch, self._block_rows, self._windows, self._cache.places)
         self._prepare(batch, plan)
         step, control = self._buffers.address, self._team.address
         ahead = self._ahead_after(batch)
@@ -148,7 +147,7 @@ class CpuExecutor:
 
     def unroller(self, head: DraftHead) -> CpuUnroller:
         """A draft head of the model, in kernels of the same team."""
-        sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache.layer_bytes, self._reach)
+        sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache, self._reach)
         unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight)
         tidy(part.data for part in head.stored)
         self._ahead_of_head = _Ahead.of(self._weights.first(_AHEAD), unroller.matrices)
@@ -213,7 +212,7 @@ class CpuExecutor:
         step[S.layer_table] = self._weights.layers.ctypes.data
         step[S.hidden], step[S.intermediate] = config.hidden, config.intermediate
         step[S.heads], step[S.kv_heads], step[S.head_dim] = config.heads, config.kv_heads, config.head_dim
-        step[S.kv_width] = self._buffers.kv_width
+        step[S.kv_width], step[S.head_slots] = self._buffers.kv_width, GROUP_SLOTS
         step[S.eps] = self._eps.ctypes.data
         step[S.final_norm] = self._weights.final_norm
         step[S.head] = self._weights.head.ctypes.data

@@ -1,5 +1,6 @@
 """A batch as tables: which keys each row sees, and which rows attend together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ _VECTORS_PER_BLOCK = 48  # rows times query heads of a K/V head: their scores an
 
 @dataclass(frozen=True)
 class Plan:
-    """rows: (rows, ROW_LONGS). blocks: (blocks, BLOCK_LONGS). key_slots, key_positions: (keys,).
+    """rows: (rows, ROW_LONGS). blocks: (blocks, BLOCK_LONGS). key_slots, key_positions: (keys,). Slots are told by the
+    places they have in the cache.
 
     segments: how many the longest list of keys has.
     """
@@ -30,8 +32,10 @@ def rows_per_block(heads: int, kv_heads: int) -> int:
     return max(1, _VECTORS_PER_BLOCK // (heads // kv_heads))
 
 
-def plan_batch(batch: Batch, block_rows: int, windows: bool) -> Plan:
-    """block_rows: most rows of a block. windows: whether any layer has one; else nobody asks for keys' positions."""
+def plan_batch(batch: Batch, block_rows: int, windows: bool, places: Callable[[IntArray], IntArray]) -> Plan:
+    """block_rows: most rows of a block. windows: whether any layer has one; else nobody asks for keys' positions.
+    places: of slots in the cache.
+    """
     tables = np.zeros((batch.rows, ROW_LONGS), dtype=np.int64)
     blocks: list[tuple[int, ...]] = []
     slots: list[IntArray] = []
@@ -62,7 +66,8 @@ def plan_batch(batch: Batch, block_rows: int, windows: bool) -> Plan:
     segments = -(-max(block[B.longest] for block in blocks) // SEGMENT)
     block_table = np.array(blocks, dtype=np.int64).reshape(-1, BLOCK_LONGS)
     key_positions = np.concatenate(positions) if positions else NO_INTS
-    return Plan(tables, block_table, joined(slots), key_positions, segments)
+    tables[:, R.slot] = places(tables[:, R.slot])
+    return Plan(tables, block_table, places(joined(slots)), key_positions, segments)
 
 
 def _list_keys(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray | None, int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ridgeway.core.arrays import IntArray, ints, joined
 from ridgeway.core.drafting import Unrolling
+from ridgeway.executors.cpu.cache import PagedCache
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, ROW_LONGS, SEGMENT, B, L, S
 from ridgeway.kernels.cpu.residence import aligned
 
@@ -16,13 +17,13 @@ _FLOAT = 4
 
 
 class Sight:
-    """step, layer: tables of the stream's; what differs is put into copies. token_bytes: of a token's K/V in the layer.
-    reach: makes the table of rotary angles long enough for a position.
+    """step, layer: tables of the stream's; what differs is put into copies. cache: the stream's K/V. reach: makes the
+    table of rotary angles long enough for a position. token_bytes: of a token's K/V in the layer.
     """
 
-    def __init__(self, step: IntArray, layer: IntArray, token_bytes: int, reach: Callable[[int], None]) -> None:
+    def __init__(self, step: IntArray, layer: IntArray, cache: PagedCache, reach: Callable[[int], None]) -> None:
         self._streams_step, self._streams_layer = step, layer
-        self.token_bytes = token_bytes
+        self._places, self.token_bytes = cache.places, cache.layer_bytes
         self._reach = reach
         self.step, self.layer = step.copy(), layer.copy()
 
@@ -49,7 +50,7 @@ class Sight:
         layer[L.window] = 0  # it sees all of the text
         places, values = self._own
         step[places] = values
-        self._slots = np.ascontiguousarray(joined(list(asked.seen)), dtype=np.int64)
+        self._slots = self._places(joined(list(asked.seen)))
         counts = [len(slots) for slots in asked.seen]
         first = 0
         for row, (seen, position) in enumerate(zip(counts, positions, strict=True)):

@@ -100,7 +100,7 @@ def prepare_query(step, product, bias, norm, position, out):
 def prepare_head(step, layer, row, head, scratch):
     """One K/V head of `row` into the cache, and the queries that belong to it into their buffer."""
     width, padded = step[S.head_dim], step[S.kv_width]
-    heads, kv_heads, slots = step[S.heads], step[S.kv_heads], step[S.kv_slots]
+    heads, kv_heads, slots = step[S.heads], step[S.kv_heads], step[S.head_slots]
     about = longs(step[S.row_table] + row * ROW_LONGS * 8)
     queries = floats(step[S.product] + row * step[S.product_stride] * 4)
     keys = at(queries, layer[L.q + M.tile_count] * OUTPUTS)
@@ -136,7 +136,7 @@ def _keys_at(step, layer, block, head, place):
     size = step[S.kv_width] * (2 if layer[L.key_scales] == 0 else 1)
     count = max(0, min(block[B.shared_count] - place, CHUNK))
     slots = step[S.key_slots] + (block[B.shared_start] + place) * 8
-    return Ahead(layer[L.keys] + head * step[S.kv_slots] * size, size, slots, count)
+    return Ahead(layer[L.keys] + head * step[S.head_slots] * size, size, slots, count)
 
 
 @njit(error_model="numpy")
@@ -264,8 +264,8 @@ def _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, sc
     vectors = rows * group
     quantized = layer[L.key_scales] != 0
     size = width * (1 if quantized else 2)
-    offset = head * step[S.kv_slots] * size
-    scales = head * step[S.kv_slots] * 4
+    offset = head * step[S.head_slots] * size
+    scales = head * step[S.head_slots] * 4
     storage = layer[L.keys] + offset
     direct = not quantized and vectors <= TOGETHER
     if not direct:

@@ -92,7 +92,7 @@ class StepFields(NamedTuple):
     eps: int  # address of one float
     cosines: int  # address of a table (positions, head_dim / 2)
     sines: int
-    kv_slots: int  # allocated
+    head_slots: int  # from a head's K/V to those of the next, in slots
     kv_width: int  # numbers of a head as stored
     rows: int
     row_table: int

@@ -31,7 +31,8 @@ def aligned(*shape: int) -> Bytes:
 
 
 class Room:
-    """Memory for weights in huge pages, where the system has them: reading goes on across pages of 4 KiB.
+    """Memory for weights and K/V in huge pages, where the system has them: reading goes on across pages of 4 KiB. It is
+    taken as it is written.
 
     A few large pieces are cut up, as matrices smaller than a piece would get small pages.
     """
@@ -56,16 +57,6 @@ class Room:
         found = self._piece[self._used : self._used + prod(shape)].reshape(shape)
         self._used += size
         return found
-
-
-def untouched(shape: tuple[int, ...], type_: type[np.generic]) -> AnyArray:
-    """Zeros whose memory is taken page by page, as it is written.
-
-    `np.zeros` asks for huge pages: the first slot of each layer and head would take 2 MiB at once, and the time to
-    clear them.
-    """
-    size = prod(shape) * np.dtype(type_).itemsize
-    return np.frombuffer(mmap.mmap(-1, max(1, size)), dtype=type_, count=prod(shape)).reshape(shape)
 
 
 def tidy(arrays: Iterable[AnyArray]) -> None:
