@@ -46,6 +46,23 @@ def test_known_pages_are_evicted_longest_unused_first_and_the_end_of_a_prefix_be
     assert cache.match(young, list(range(100, 108)), 8) == 8
 
 
+def test_a_pool_that_keeps_nothing_shares_what_is_held_and_takes_again_what_was_used_last():
+    cache = PagedCache(PagePool(total=8, page_size=4, keeps=False))
+    tokens = list(range(9))
+    leader, sibling, later = (PageTable(scope="s") for _ in range(3))
+    cache.reserve(leader, 9)
+    used = set(leader.pages)
+    cache.remember(leader, tokens, 9)
+    assert cache.match(sibling, tokens, 8) == 8
+    cache.release(leader)
+    cache.release(sibling)
+    assert cache.match(later, tokens, 8) == 0
+    cache.reserve(later, 9)
+    assert set(later.pages) == used
+    cache.release(later)
+    cache.pool.check()
+
+
 def test_a_reservation_that_does_not_fit_changes_nothing():
     cache = cache_of(pages=2)
     table = PageTable(scope="s")

@@ -21,13 +21,18 @@ class Node:
 
 
 class PagePool:
-    """`total` pages of `page_size` slots. `free + cached + owned == total` always holds; see `check`."""
+    """`total` pages of `page_size` slots. `free + cached + owned == total` always holds; see `check`.
 
-    def __init__(self, total: int, page_size: int) -> None:
+    keeps: whether content stays known when nobody holds its page any more. If not, the page that was used last is the
+    next to be taken, so that no more memory is touched than is needed at once.
+    """
+
+    def __init__(self, total: int, page_size: int, keeps: bool = True) -> None:
         assert total >= 0, total
         assert page_size > 0, page_size
         self.total = total
         self.page_size = page_size
+        self._keeps = keeps
         self._free = list(range(total - 1, -1, -1))
         self._holders = [0] * total
         self._known: dict[PrefixKey, Node] = {}
@@ -67,10 +72,12 @@ class PagePool:
         assert self._holders[page] > 0, f"page {page} is released but nobody holds it"
         self._holders[page] -= 1
         if self._holders[page] == 0:
-            if page in self._key_of:
+            if page in self._key_of and self._keeps:
                 self._unused[page] = None
-            else:
-                self._free.append(page)
+                return
+            if page in self._key_of:
+                self._forget(page)
+            self._free.append(page)
 
     def find(self, key: PrefixKey) -> Node | None:
         return self._known.get(key)

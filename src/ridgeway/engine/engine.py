@@ -86,7 +86,7 @@ class Engine:
         self.cost_model = cost_model
         self.unroller: Unroller | None = None  # the model's draft head
         page_size = page_size_for(executor.traits.block_size)
-        self.pool = PagePool(max(1, slots // page_size), page_size)
+        self.pool = PagePool(max(1, slots // page_size), page_size, prefix_caching)
         self.cache = PagedCache(self.pool)
         self.scheduler = Scheduler(self.cache, limits or Limits(), self)
         self.prefix_caching = prefix_caching
