@@ -46,6 +46,20 @@ def test_samples_of_one_request_share_the_prompts_prefill():
     assert [sample.index for sample in output.outputs] == [0, 1, 2, 3]
 
 
+def test_samples_share_the_prompt_though_the_first_has_ended_before_they_begin():
+    llm = toy_llm(prefix_caching=False)
+    llm.generate(LONG, SamplingParams(n=4, seed=1, max_tokens=1))
+    assert [step.rows for step in llm.steps] == [100, 3 * 4]
+
+
+def test_without_a_prefix_cache_requests_take_the_same_pages_again():
+    llm = toy_llm(prefix_caching=False)
+    llm.generate(LONG, GREEDY)
+    free = set(llm.engine.pool._free)
+    llm.generate(LONG[::-1], GREEDY)
+    assert set(llm.engine.pool._free) == free
+
+
 def test_a_long_prompt_is_prefilled_in_chunks_while_others_decode():
     llm = toy_llm(max_rows=32)
     engine = llm.engine

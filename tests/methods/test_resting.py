@@ -52,13 +52,23 @@ def test_a_sequence_without_guesses_is_asked_ever_more_rarely():
     assert waited == [1, 1, 3, 7, 15, 16]
 
 
+def test_in_a_full_batch_all_rest_long_at_once():
+    assert [step for step, number in decided([0] * 16)] == [0, 1, 17, 33, 49]
+
+
+def test_a_sequence_that_joins_many_that_rest_does_as_well_but_not_beside_a_single_one():
+    assert (31, 1) in decided([0, 30])
+    joined = [step for step, number in decided([0] * 16 + [25]) if number % 16]
+    assert joined[:2] == [35, 49]
+
+
 def test_where_guessing_takes_next_to_nothing_it_does_not_rest():
     assert len(decided([0], thinking=1e-12)) > 50
 
 
 @pytest.mark.parametrize("delays", [[0, 0, 0, 0], [0, 0, 3, 9], [0, 5, 10, 20]])
 def test_sequences_of_a_batch_soon_wake_together(delays):
-    late = [number for step, number in decided(delays, tokens=130) if 50 <= step < 125]
+    late = [number for step, number in decided(delays, tokens=130) if 45 <= step < 125]
     assert late == [len(delays)] * 5
 
 

@@ -1,7 +1,8 @@
 """Pages and who holds them.
 
 A page is free, owned (one or more sequences hold it) or cached (nobody holds it, but its content is known and a later
-request with the same prefix may take it up). When pages run short, cached pages are reused, longest unused first.
+request with the same prefix may take it up). Cached pages are reused longest unused first: when free ones run short, or
+at once where there is no prefix cache.
 """
 
 from collections import OrderedDict
@@ -23,8 +24,8 @@ class Node:
 class PagePool:
     """`total` pages of `page_size` slots. `free + cached + owned == total` always holds; see `check`.
 
-    keeps: whether content stays known when nobody holds its page any more. If not, the page that was used last is the
-    next to be taken, so that no more memory is touched than is needed at once.
+    keeps: whether cached pages are reused only when there are no free ones any more. If not they are the first to be,
+    so that no more memory is touched than is held at once.
     """
 
     def __init__(self, total: int, page_size: int, keeps: bool = True) -> None:
@@ -51,11 +52,11 @@ class PagePool:
 
     def take(self) -> int | None:
         """A page for new content, held once; None if every page is owned."""
-        if self._free:
-            page = self._free.pop()
-        elif self._unused:
+        if self._unused and not (self._keeps and self._free):
             page, _ = self._unused.popitem(last=False)
             self._forget(page)
+        elif self._free:
+            page = self._free.pop()
         else:
             return None
         self._holders[page] = 1
@@ -72,12 +73,10 @@ class PagePool:
         assert self._holders[page] > 0, f"page {page} is released but nobody holds it"
         self._holders[page] -= 1
         if self._holders[page] == 0:
-            if page in self._key_of and self._keeps:
-                self._unused[page] = None
-                return
             if page in self._key_of:
-                self._forget(page)
-            self._free.append(page)
+                self._unused[page] = None
+            else:
+                self._free.append(page)
 
     def find(self, key: PrefixKey) -> Node | None:
         return self._known.get(key)

@@ -37,6 +37,7 @@ from ridgeway.methods.verify import Speculative
 
 _THINKING = 0.005  # share of the time that guessing may take while nothing is drafted
 _LONGEST_REST = 16  # steps
+_MANY = 8  # sequences that leave a newcomer half as much hope
 _PATIENCE = 4  # times its own rest that a sequence may rest to wake with another
 _REVISE = 48  # guessing steps after which a request's drafters are looked over
 _TRYING = 0.01  # share of the time that may be spent on depths that do not look best, to learn what they take
@@ -101,14 +102,15 @@ class Controller(Drafter):
             known = Known(own, self._all(sequence), sequence.committed)
             known.rest = known.last_rest = self._first_rest()
             sequence.state = self.known[sequence] = known
+        assert isinstance(known, Known), "a method that keeps a state of its own cannot share it with the controller"
         return known
 
     def _first_rest(self) -> int:
-        """How long a sequence rests that joins others: half as long as those that rest least, as what fills the
-        machine for them does for it.
+        """How long a sequence rests that joins others: nearly as long as those that rest least, where these are many
+        and fill the machine; hardly at all beside one or two.
         """
         others = [one.last_rest for sequence, one in self.known.items() if one.choice and not sequence.finished]
-        return min(others, default=0) // 2
+        return min(others, default=0) * len(others) // (len(others) + _MANY)
 
     @property
     def _head_number(self) -> int:
@@ -140,7 +142,7 @@ class Controller(Drafter):
             one.guesses.tree(sorted(nodes[:depth])) if nodes else NO_DRAFT
             for one, nodes, depth in zip(known, chosen, depths, strict=True)
         ]
-        resting = {one.rest for one in self.known.values()}
+        resting = {one.rest for one in self.known.values() if one.choice}
         for one, nodes in zip(known, chosen, strict=True):
             self._settle(one, choice, len(nodes), resting)
         self.thinking.observe(thought / len(sequences))
@@ -260,7 +262,7 @@ class Controller(Drafter):
             affordable = self.thinking.seconds * choice.certain / (_THINKING * choice.price)
             longer = (known.last_rest + 1) * (1 + choice.certain) - 1  # the fuller the machine, the less hope
             alone = known.last_rest = int(min(longer, affordable, _LONGEST_REST))
-            in_reach = (rest for rest in resting if alone < 2 * rest and rest <= _PATIENCE * alone)
+            in_reach = (rest for rest in resting if alone <= 2 * rest and rest <= _PATIENCE * alone)
             known.rest = min(in_reach, key=lambda rest: abs(rest - alone), default=alone)
         known.choice, known.drafted = choice, drafted
 
@@ -279,6 +281,8 @@ class Controller(Drafter):
     def words(self, known: Known) -> str:
         """What was chosen for a sequence, and why."""
         choice = known.choice
+        if choice is None and known.last_rest:
+            return "off: where others rested it did as well, until its answer was complete"
         if choice is None:
             return "plain decoding so far: the answer was too short to draft"
         if not known.drafters:

@@ -1,8 +1,8 @@
 """K/V as they are stored, as fp16 or as int8 with a scale per token and head.
 
 The K/V of 64 slots, of all layers and heads, lie together: a megabyte or two for a small model, so that huge pages hold
-what a sequence reads, and memory is still taken little by little. Within a group each head's slots are a row, and so
-are the groups' rows seen from a head: `places` tells where.
+what a sequence reads, and memory is still taken little by little. Within a group each head's slots are a row. From a
+head's row in one group to its row in the next it is always as far, so `places` are numbers that serve all heads.
 """
 
 from typing import Literal

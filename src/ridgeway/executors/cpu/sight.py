@@ -38,9 +38,9 @@ class Sight:
         self._rows = np.zeros((most_rows, ROW_LONGS), dtype=np.int64)
         self._blocks = np.zeros((most_rows, BLOCK_LONGS), dtype=np.int64)
         self._blocks[:, B.first_row], self._blocks[:, B.rows] = np.arange(most_rows), 1
-        places = (S.query, S.row_table, S.block_table, S.mixed, S.mixed_stride, S.packed, S.packed_bytes)
+        fields = (S.query, S.row_table, S.block_table, S.mixed, S.mixed_stride, S.packed, S.packed_bytes)
         arrays = [array.ctypes.data for array in (self._query, self._rows, self._blocks)]
-        self._own = ints(places), ints([*arrays, *mixed, *packed])
+        self._own = ints(fields), ints([*arrays, *mixed, *packed])
 
     def prepare(self, asked: Unrolling) -> None:
         """Fills in the tables for `asked`."""
@@ -48,8 +48,8 @@ class Sight:
         self._reach(max(positions) + asked.depth)
         step[:], layer[:] = self._streams_step, self._streams_layer
         layer[L.window] = 0  # it sees all of the text
-        places, values = self._own
-        step[places] = values
+        fields, values = self._own
+        step[fields] = values
         self._slots = self._places(joined(list(asked.seen)))
         counts = [len(slots) for slots in asked.seen]
         first = 0

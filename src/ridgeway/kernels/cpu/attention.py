@@ -51,8 +51,8 @@ _LINE = 64  # bytes
 
 
 class Ahead(NamedTuple):
-    """Keys or values that are read soon. storage, size: address of their head's by slot, and the bytes of each; slots:
-    address of a list of those of `keys` keys.
+    """Keys or values that are read soon. storage, size: address of their head's, and the bytes of each; slots: address
+    of a list of where those of `keys` keys are.
     """
 
     storage: int
@@ -72,15 +72,15 @@ def share(ahead, start, stop, whole):
 
 
 @njit(error_model="numpy")
-def ask(ahead, j):
-    """Asks for the `j`-th of `ahead`, or the last: its first line and its last, as most have no more than two.
+def ask(ahead, j, first, last):
+    """Asks for two lines of the `j`-th of `ahead`, or of the last: those at bytes `first` and `last`.
 
     It has no loop, and no branch that depends on `j`: both would cost the loops around it their registers.
     """
     if ahead.keys > 0:
         place = ahead.storage + longs(ahead.slots)[min(j, ahead.keys - 1)] * ahead.size
-        prefetch(place)
-        prefetch(place + ahead.size - _LINE)
+        prefetch(place + first)
+        prefetch(place + last)
 
 
 @njit(error_model="numpy")
@@ -91,7 +91,7 @@ def widened(chunk, slots, key, width, i):
 
 @njit(error_model="numpy")
 def stored(storage, slots, key, width, i):
-    """The same of one as it lies in the cache. storage: address of this head's fp16 numbers by slot."""
+    """The same of one as it lies in the cache. storage: address of this head's fp16 numbers; slots: where keys are."""
     return load(halves(storage + slots[key] * width * 2), i)
 
 
@@ -99,7 +99,8 @@ def stored(storage, slots, key, width, i):
 def gather(storage, scales, slots, count, width, out):
     """Widens `count` keys (or values) of `width` numbers to floats (64, width).
 
-    storage: address of this head's fp16 numbers by slot; if `scales` is not 0, of int8, whose scales lie there.
+    storage: address of this head's fp16 numbers; if `scales` is not 0, of int8, whose scales lie there. slots: where in
+    both the keys are.
     """
     for j in range(count):
         slot = slots[j]
@@ -165,13 +166,20 @@ def score_three(read, source, slots, count, width, first, second, third, ahead, 
 @njit(error_model="numpy")
 def _ask_four(ahead, j):
     """Asks for what is due with the keys from the `j`-th to the third after it; few are spread over all."""
+    _ask_lines(ahead, j, 0, min(2 * _LINE, ahead.size) - _LINE)
+    if ahead.size > 2 * _LINE:
+        _ask_lines(ahead, j, 2 * _LINE, ahead.size - _LINE)
+
+
+@njit(error_model="numpy")
+def _ask_lines(ahead, j, first, last):
     if ahead.keys <= CHUNK // 4:
-        ask(ahead, j // 4)
+        ask(ahead, j // 4, first, last)
         return
-    ask(ahead, j)
-    ask(ahead, j + 1)
-    ask(ahead, j + 2)
-    ask(ahead, j + 3)
+    ask(ahead, j, first, last)
+    ask(ahead, j + 1, first, last)
+    ask(ahead, j + 2, first, last)
+    ask(ahead, j + 3, first, last)
 
 
 @njit(error_model="numpy")
@@ -207,15 +215,19 @@ def soften(scores, count, peak, mass):
 
 @njit(error_model="numpy")
 def mix(read, source, slots, count, width, weights, factor, ahead, mixed):
-    """mixed = factor * mixed + the sum of `weights` times values, key by key. Other arguments: as of `score`."""
+    """mixed = factor * mixed + the sum of `weights` times values, key by key. Other arguments: as of `score`.
+
+    With each 64 numbers of values as many of `ahead` are asked for; where there are fewer, none.
+    """
     shrink = broadcast(factor)
     i = 0
     while i + _FOUR_VECTORS <= width:
+        first, last = _lines_of(ahead, i, width)
         m = at(mixed, i)
         a, b = load(m, 0) * shrink, load(m, LANES) * shrink
         c, d = load(m, 2 * LANES) * shrink, load(m, 3 * LANES) * shrink
         for j in range(count):
-            ask(ahead, j)
+            ask(ahead, j, first, last)
             w = broadcast(weights[j])
             a = fma(w, read(source, slots, j, width, i), a)
             b = fma(w, read(source, slots, j, width, i + LANES), b)
@@ -235,12 +247,20 @@ def mix(read, source, slots, count, width, weights, factor, ahead, mixed):
 
 
 @njit(error_model="numpy")
+def _lines_of(ahead, i, width):
+    """The first and the last line of the numbers `i` to `i + 63` of each key in `ahead`."""
+    first = ahead.size * i // width
+    return first, first + ahead.size * _FOUR_VECTORS // width - _LINE
+
+
+@njit(error_model="numpy")
 def mix_three(read, source, slots, count, width, weights, factors, ahead, mixed, stride):
     """`mix` for three queries. weights: (3, 64). factors: (3,). mixed: the first of three, `stride` floats apart."""
     second, third = at(weights, CHUNK), at(weights, 2 * CHUNK)
     x, y, z = broadcast(factors[0]), broadcast(factors[1]), broadcast(factors[2])
     i = 0
     while i + _FOUR_VECTORS <= width:
+        first, last = _lines_of(ahead, i, width)
         m = at(mixed, i)
         a, b = load(m, 0) * x, load(m, LANES) * x
         c, d = load(m, 2 * LANES) * x, load(m, 3 * LANES) * x
@@ -251,7 +271,7 @@ def mix_three(read, source, slots, count, width, weights, factors, ahead, mixed,
         s, t = load(o, 0) * z, load(o, LANES) * z
         u, v = load(o, 2 * LANES) * z, load(o, 3 * LANES) * z
         for j in range(count):
-            ask(ahead, j)
+            ask(ahead, j, first, last)
             p, q, r = broadcast(weights[j]), broadcast(second[j]), broadcast(third[j])
             value = read(source, slots, j, width, i)
             a, e, s = fma(p, value, a), fma(q, value, e), fma(r, value, s)

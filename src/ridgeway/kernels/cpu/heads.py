@@ -5,6 +5,7 @@ from numba import njit
 
 from ridgeway.kernels.cpu.activation import ONE, ZERO, quantize, rms_norm, rotate
 from ridgeway.kernels.cpu.attention import (
+    NOTHING_AHEAD,
     TOGETHER,
     Ahead,
     begin,
@@ -168,9 +169,8 @@ def attend(step, layer, block, start_row, stop_row, head, first_segment, last_se
         for vector in range(vectors):
             begin(at(parts, vector * state), width)
         for place in range(start, min(start + SEGMENT, block[B.longest]), CHUNK):
-            following = after
-            if place + CHUNK < min(last_segment * SEGMENT, block[B.shared_count]):
-                following = _keys_at(step, layer, block, head, place + CHUNK)
+            last_place = place + CHUNK >= min(last_segment * SEGMENT, block[B.longest])
+            following = after if last_place else _keys_at(step, layer, block, head, place + CHUNK)
             if place < block[B.shared_count]:
                 keys = block[B.shared_start] + place
                 _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, scores, parts, factors)
@@ -187,7 +187,7 @@ def attend(step, layer, block, start_row, stop_row, head, first_segment, last_se
                         1,
                         keys,
                         place,
-                        following,
+                        following if row == rows - 1 else NOTHING_AHEAD,
                         chunk,
                         at(scores, move * CHUNK),
                         at(parts, move * state),

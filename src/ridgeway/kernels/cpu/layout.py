@@ -66,7 +66,8 @@ class BlockFields(NamedTuple):
 
 
 class RowFields(NamedTuple):
-    """A row: its position, its slot, how many keys it sees, and where its own part of the key list begins.
+    """A row: its position, where in the cache its slot is, how many keys it sees, and where its own part of the key
+    list begins.
 
     The part after the block's shared keys; none if all keys are shared.
     """
@@ -98,7 +99,7 @@ class StepFields(NamedTuple):
     row_table: int
     blocks: int
     block_table: int
-    key_slots: int  # the key list: physical slots
+    key_slots: int  # the key list: where in the cache their slots are
     key_positions: int
     segments: int  # of 512 keys, for the longest list
     splits: int  # whether segments are tasks of their own
