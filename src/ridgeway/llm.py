@@ -76,7 +76,7 @@ class LLM:
     model: a name (`smollm2-135m`), a folder, a `.gguf` file, a hub id, or a loaded `Model`.
     executor: `auto`, or one of `executors.registry.EXECUTORS`. threads: at most the cores this process may use; None:
     what suits the executor.
-    quant: the format into which weights in floats are quantized as they are loaded, `q8_0` or `q4_0`. kv_cache: `fp16`
+    quant: the format into which weights in floats are quantized as they are loaded, `q8_0` or `q4_0`. kv_cache: `bf16`
     or `int8` keys and values; None: what suits the executor.
     slots: how many tokens' K/V fit; None: as many as a share of the free memory holds, 64 contexts at most.
     machine: whose ceilings judge the runs; None: this one's, measured once and remembered, with what was learned on it.

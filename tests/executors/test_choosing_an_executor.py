@@ -33,7 +33,7 @@ def test_weights_in_floats_are_quantized_as_they_are_loaded_when_that_is_asked_f
     ("executor", "model", "asked", "says"),
     [
         ("auto", "toy", {"quant": "q5_9"}, "expected one of q8_0, q4_0"),
-        ("auto", "toy", {"kv_cache": "fp8"}, "expected one of fp16, int8"),
+        ("auto", "toy", {"kv_cache": "fp8"}, "expected one of bf16, int8"),
         ("auto", "smollm2-135m", {"quant": "q8_0"}, "is Q4_1 already"),
         ("reference", "toy", {"kv_cache": "int8"}, "need the cpu one"),
     ],

@@ -10,7 +10,7 @@ from ridgeway.core.visibility import BIDIRECTIONAL, CAUSAL, Block, Tree
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.executors.cpu import CpuExecutor
 from ridgeway.executors.reference import ReferenceExecutor
-from ridgeway.testing import toy_config, toy_model
+from ridgeway.testing import bf16, toy_config, toy_model
 
 GENERATOR = np.random.default_rng(5)
 TOKENS = [int(token) for token in GENERATOR.integers(0, 61, 700)]
@@ -35,7 +35,7 @@ def config(request):
     return CONFIGS[request.param]
 
 
-@pytest.fixture(params=["fp16", "int8"], scope="module")
+@pytest.fixture(params=["bf16", "int8"], scope="module")
 def executor(request, config):
     return make(config, kv=request.param)
 
@@ -56,13 +56,14 @@ def run(executor, *entries):
 
 @pytest.mark.parametrize("visibility", [CAUSAL, BIDIRECTIONAL, Block(8)], ids=lambda v: v.key)
 def test_logits_are_those_of_the_reference_executor(config, visibility):
-    reference = ReferenceExecutor(toy_model(config))
+    reference = ReferenceExecutor(toy_model(config), rounded=bf16)
     reference.allocate(SLOTS)
     cpu = make(config)
     for cached, count in ((0, 40), (40, 3), (43, 1), (44, 100)):
         rows = entry(TOKENS[cached : cached + count], cached, 0, visibility)
         (expected,), (found,) = run(reference, rows), run(cpu, rows)
-        assert np.abs(found - expected).max() < 5e-3  # K/V are rounded to fp16
+        assert np.abs(found - expected).max() < 5e-3  # a sum in another order may be rounded the other way
+        assert np.abs(found - expected).mean() < 3e-4
 
 
 def test_chunks_of_any_size_give_the_same_bits(executor):
@@ -97,7 +98,7 @@ def test_long_contexts_shared_among_threads_give_the_bits_of_one_thread(config):
         assert_array_equal(run(alone, rows)[0], run(together, rows)[0])
 
 
-@pytest.mark.parametrize("kv", ["fp16", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "int8"])
 def test_few_rows_shared_among_threads_give_the_bits_of_one_thread(config, kv):
     parent = ints([-1, 0, 0, 1, 2, 2, 5])
     depths = ints([0, 1, 1, 2, 2, 2, 3])
@@ -128,14 +129,14 @@ def test_moved_slots_serve_like_the_originals(executor):
     assert_array_equal(moved, expected)
 
 
-def test_int8_keys_and_values_stay_near_fp16(config):
+def test_int8_keys_and_values_stay_near_bf16(config):
     fine, coarse = make(config), make(config, kv="int8")
     (expected,), (found,) = run(fine, entry(TOKENS[:80], 0, 0)), run(coarse, entry(TOKENS[:80], 0, 0))
     assert 0 < np.abs(found - expected).max() < 0.2
 
 
 def test_skipped_sublayers_are_skipped():
-    cpu, reference = make(toy_config()), ReferenceExecutor(toy_model(toy_config()))
+    cpu, reference = make(toy_config()), ReferenceExecutor(toy_model(toy_config()), rounded=bf16)
     reference.allocate(100)
     one = entry(TOKENS[:8], 0, 0)
     for runs in ([[0, 0], [0, 0]], [[1, 0], [0, 1]], [[0, 1], [1, 1]]):

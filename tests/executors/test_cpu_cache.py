@@ -13,7 +13,7 @@ from ridgeway.kernels.cpu.layout import BLOCK_LONGS, LAYER_LONGS, STEP_LONGS, B,
 WIDTH, HEADS, LAYERS = 32, 3, 2
 
 
-def filled(slots, kv="fp16"):
+def filled(slots, kv="bf16"):
     """A cache in which each key and value is full of a number of its own, written to where kernels write."""
     config = SimpleNamespace(layers=LAYERS, kv_heads=HEADS)
     cache = PagedCache(config, WIDTH, kv)
@@ -26,8 +26,8 @@ def filled(slots, kv="fp16"):
             for head in range(HEADS):
                 for slot, place in enumerate(places.tolist()):
                     number, row = own(layer, part, head, slot), head * GROUP_SLOTS + place
-                    if kv == "fp16":
-                        line = np.full(WIDTH, number, np.float16)
+                    if kv == "bf16":
+                        line = np.full(WIDTH, number, np.uint16)  # bits of some bf16 number
                     else:
                         line = np.full(WIDTH, 1, np.int8)
                         scale = ctypes.c_float.from_address(int(table[getattr(L, f"{name}_scales")]) + 4 * row)
@@ -40,10 +40,10 @@ def filled(slots, kv="fp16"):
 
 
 def own(layer, part, head, slot):
-    return 1 + slot + 131 * (head + HEADS * (part + 2 * layer))  # fp16 has all of these
+    return 1 + slot + 131 * (head + HEADS * (part + 2 * layer))
 
 
-@pytest.mark.parametrize("kv", ["fp16", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "int8"])
 @pytest.mark.parametrize("slots", [0, 1, 63, 64, 130])
 def test_what_kernels_write_is_what_is_read(slots, kv):
     cache = filled(slots, kv)
@@ -51,11 +51,14 @@ def test_what_kernels_write_is_what_is_read(slots, kv):
     for layer in range(LAYERS):
         for part, found in enumerate(cache.read(layer, some)):
             expected = [[own(layer, part, head, slot) for head in range(HEADS)] for slot in some.tolist()]
-            wide = np.repeat(np.array(expected).reshape(slots, HEADS, 1), WIDTH, axis=2)
-            assert np.array_equal(found, wide.astype(found.dtype))
+            wide = np.repeat(np.array(expected, dtype=np.int64).reshape(slots, HEADS, 1), WIDTH, axis=2)
+            if kv == "bf16":
+                assert np.array_equal(found.view(np.uint32), wide << 16)
+            else:
+                assert np.array_equal(found, wide)
 
 
-@pytest.mark.parametrize("kv", ["fp16", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "int8"])
 def test_slots_are_moved_all_at_once_even_onto_each_other(kv):
     cache = filled(130, kv)
     before = [cache.read(layer, np.arange(130)) for layer in range(LAYERS)]

@@ -12,7 +12,7 @@ from ridgeway.core.traits import LogitShift
 from ridgeway.executors.registry import make_executor
 from ridgeway.quant.formats import FORMATS
 from ridgeway.quant.tensor import Tensor
-from ridgeway.testing import toy_config, toy_llm, toy_model
+from ridgeway.testing import bf16, toy_config, toy_llm, toy_model
 
 SIZES = {"hidden": 64, "head_dim": 16, "heads": 4, "kv_heads": 2, "intermediate": 96, "mask_id": 60}
 CONFIGS = {
@@ -42,6 +42,7 @@ def packed(config, name):
 def test_the_cpu_executor_stays_near_the_reference(kind, name, share):
     model = packed(CONFIGS[kind], name)
     reference, cpu = toy_llm(model), toy_llm(model, executor="cpu", threads=1)
+    reference.executor._rounded = bf16
     for cached in (0, 64):
         expected, found = reference.logits(TOKENS, cached=cached), cpu.logits(TOKENS, cached=cached)
         assert np.abs(found - expected).mean() < share * expected.std()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transcripts import GOLDEN, METHODS, transcripts
 
-from ridgeway.testing import toy_llm
+from ridgeway.testing import bf16, toy_llm
 
 MODELS = [model for model in METHODS if (GOLDEN / model).exists()]
 CASES = [case for model in MODELS for case in transcripts(model)]
@@ -45,25 +45,17 @@ def test_all_transcripts_of_a_model_are_reproduced_in_one_batch(model, slots):
         assert found == [sorted(reveals) for reveals in case.reveals if reveals], case.name
 
 
-class Halves(np.ndarray):
-    """Numbers that are rounded to fp16 as they are stored."""
-
-    def __setitem__(self, key, value):
-        super().__setitem__(key, np.asarray(value).astype(np.float16))
-
-
 @pytest.mark.filterwarnings("ignore:method 'block-diffusion'")
 @pytest.mark.parametrize("model", [model for model in MODELS if model != "bd3lm"])  # which has norms of another kind
-def test_the_cpu_executor_does_what_the_reference_does_whose_keys_and_values_are_fp16(model):
+def test_the_cpu_executor_does_what_the_reference_does_that_rounds_alike(model):
     """Near a threshold that rounding decides what is revealed, in about one transcript of seven; nothing else does."""
     cpu, reference = (toy_llm(str(GOLDEN / model), executor=name, threads=1) for name in ("cpu", "reference"))
-    kept = reference.executor
-    kept._keys, kept._values = kept._keys.view(Halves), kept._values.view(Halves)
+    reference.executor._rounded = bf16
     tokens = list(range(64))
     for visibility, cached in (("own", 0), ("own", 32), ("bidirectional", 0), ("block(8)", 48), ("causal", 0)):
         expected = reference.logits(tokens, visibility=visibility, cached=cached)
         found = cpu.logits(tokens, visibility=visibility, cached=cached)
-        assert np.abs(found - expected).mean() < 1e-3  # a sum in another order may round a value the other way
+        assert np.abs(found - expected).mean() < 5e-3  # a sum in another order may round a value the other way
     for case in transcripts(model):
         found, expected = (llm.generate(case.prompt, case.params, method=case.method)[0] for llm in (cpu, reference))
         assert steps_of(found) == steps_of(expected), case.name

@@ -41,7 +41,7 @@ Quant = Annotated[
     typer.Option("--quant", help="Quantize weights in floats as they are loaded: q8_0 or q4_0."),
 ]
 KvCache = Annotated[
-    str | None, typer.Option("--kv-cache", help="Keep keys and values as fp16 (default) or int8, half of it.")
+    str | None, typer.Option("--kv-cache", help="Keep keys and values as bf16 (default) or int8, half of it.")
 ]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")]
 Temperature = Annotated[

@@ -14,7 +14,7 @@ from ridgeway.core.arrays import BoolArray, FloatArray, IntArray
 from ridgeway.core.query import Batch, Forward
 from ridgeway.core.traits import ModelTraits
 from ridgeway.executors.hidden import with_hidden
-from ridgeway.kernels.reference.attention import attend
+from ridgeway.kernels.reference.attention import Rounding, attend, exactly
 from ridgeway.kernels.reference.layers import (
     gelu,
     layer_norm,
@@ -33,6 +33,9 @@ from ridgeway.models.rope import rope_frequencies
 class ReferenceExecutor:
     """Runs any model that a `ModelConfig` without experts and latent attention describes; see
     `core.executor.Executor` for the contract.
+
+    rounded: what happens to queries, keys, values and weights before attention multiplies them: for an executor that
+    rounds them, so that nothing but the order of sums tells it from this one.
     """
 
     name: ClassVar[str] = "reference"
@@ -40,9 +43,10 @@ class ReferenceExecutor:
     kv_itemsize = 4
     activation_itemsize = 4
 
-    def __init__(self, model: Model, threads: int = 1) -> None:
+    def __init__(self, model: Model, threads: int = 1, rounded: Rounding = exactly) -> None:
         self.config = model.config
         self.threads = threads
+        self._rounded = rounded
         self._libraries = ThreadpoolController()
         self._embed = model.tensors["embed"]  # stays packed: only a few rows are used
         self._weights = {
@@ -128,8 +132,9 @@ class ReferenceExecutor:
         for entry, sees in zip(batch.entries, seen, strict=True):
             rows = slice(start, start + len(entry.query))
             slots = entry.slots[entry.cached :]
-            self._keys[layer, slots], self._values[layer, slots] = k[rows], v[rows]
-            mixed[rows] = attend(q[rows], self._keys[layer], self._values[layer], entry, sees, config.windows[layer])
+            self._keys[layer, slots], self._values[layer, slots] = self._rounded(k[rows]), self._rounded(v[rows])
+            keys, values, window = self._keys[layer], self._values[layer], config.windows[layer]
+            mixed[rows] = attend(q[rows], keys, values, entry, sees, window, self._rounded)
             start = rows.stop
         return self._scaled(layer, "attn_scale", self._project(layer, "o", mixed.reshape(len(x), -1)))
 

@@ -14,7 +14,7 @@ from ridgeway.models.model import Model
 from ridgeway.quant.formats import FORMATS
 from ridgeway.quant.quantize import QUANTIZATIONS
 
-KV_FORMATS = ("fp16", "int8")
+KV_FORMATS = ("bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Storage:
     """How an executor shall hold what it reads at every step. Raises RidgewayError for what does not exist.
 
     quant: the format into which matrices of floats are quantized as they are loaded, one of `QUANTIZATIONS` in any
-    case; None: they stay as they are. kv_cache: `fp16` or `int8` keys and values; None: what suits the executor.
+    case; None: they stay as they are. kv_cache: `bf16` or `int8` keys and values; None: what suits the executor.
     """
 
     quant: str | None = None
@@ -51,7 +51,7 @@ def _cpu(model: Model, threads: int, storage: Storage) -> Executor:
             f"quant={storage.quant}: {model.name} is {model.precision} already; only weights in F32, F16 or BF16 "
             "can be quantized as they are loaded"
         )
-    kv: Literal["fp16", "int8"] = "int8" if storage.kv_cache == "int8" else "fp16"
+    kv: Literal["bf16", "int8"] = "int8" if storage.kv_cache == "int8" else "bf16"
 
     def progress(text: str) -> None:
         print(f"ridgeway: {text} ...", file=sys.stderr)
@@ -92,7 +92,7 @@ def make_executor(name: str, model: Model, threads: int | None = None, storage: 
     """The executor `name` holding `model`. Raises RidgewayError.
 
     `auto` takes the fastest that runs the model, but for weights in float32 the reference: whoever keeps it wants it
-    throughout, and the CPU executor keeps K/V in fp16. Whoever asks for another `storage` does not keep it.
+    throughout, and the CPU executor keeps K/V in bf16. Whoever asks for another `storage` does not keep it.
     """
     cores = usable_cores()
     if threads is not None and threads < 1:

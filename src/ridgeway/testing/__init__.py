@@ -7,6 +7,6 @@ def test_my_method_is_lossless():
 """
 
 from ridgeway.testing.lossless import check_lossless
-from ridgeway.testing.toy import toy_config, toy_draft_head, toy_llm, toy_model
+from ridgeway.testing.toy import bf16, toy_config, toy_draft_head, toy_llm, toy_model
 
-__all__ = ["check_lossless", "toy_config", "toy_draft_head", "toy_llm", "toy_model"]
+__all__ = ["bf16", "check_lossless", "toy_config", "toy_draft_head", "toy_llm", "toy_model"]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ridgeway.core.arrays import AnyArray, FloatArray
 from ridgeway.llm import LLM
 from ridgeway.models.config import ModelConfig
 from ridgeway.models.draft_head import DraftHead
@@ -74,3 +75,10 @@ def toy_llm(model: Model | str | None = None, **options: Any) -> LLM:
     """An `LLM` of a toy model, judged by a machine from the data sheets so that nothing has to be measured."""
     settings: dict[str, Any] = {"machine": "h100", "slots": 4096, "executor": "reference"} | options
     return LLM(model or toy_model(), **settings)
+
+
+def bf16(numbers: AnyArray) -> FloatArray:
+    """Numbers rounded to bf16, to nearest even, as floats: what attention of the CPU executor multiplies."""
+    bits = np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32)
+    rounded: FloatArray = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return rounded

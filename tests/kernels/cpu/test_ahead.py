@@ -6,7 +6,7 @@ from numba import njit
 from ridgeway.core.query import Batch, Entry, Query, Readout
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.executors.cpu import CpuExecutor
-from ridgeway.executors.cpu.executor import _Ahead
+from ridgeway.executors.cpu.ahead import Ahead
 from ridgeway.executors.cpu.weights import HeldWeights
 from ridgeway.kernels.cpu.ahead import read_ahead
 from ridgeway.kernels.cpu.lanes import longs
@@ -56,11 +56,14 @@ def test_the_first_matrices_of_a_stream_are_named():
     executor = CpuExecutor(toy_model(), 1)
     weights: HeldWeights = executor._weights
     layer = weights.layers[0]
-    assert weights.first(64) == [(layer[L.q + M.tiles], 64)]
-    everything = weights.first(1 << 40)
+    assert weights.part(0, 64) == [(layer[L.q + M.tiles], 64)]
+    everything = weights.part(0, 1 << 40)
     assert len(everything) == 7 * len(weights.layers)
     assert everything[0][1] == layer[L.q + M.tile_count] * layer[L.q + M.tile_bytes]
-    assert weights.first(64 + everything[0][1]) == [everything[0], (everything[1][0], 64)]
+    q, k, v, *_ = everything
+    assert weights.part(0, 64 + q[1]) == [q, (k[0], 64)]
+    assert weights.part(64, q[1] + k[1] + 64) == [(q[0] + 64, q[1] - 64), k, (v[0], 64)]
+    assert weights.part(q[1], q[1]) == []
 
 
 def batch_of(sequences, measures=frozenset()):
@@ -75,7 +78,7 @@ def test_what_is_read_ahead_depends_on_what_is_likely_next():
     assert executor._ahead_after(batch_of(1)).table[0] > 0
     assert executor._ahead_after(batch_of(2)).address == 0
     matrix = np.zeros(100, dtype=np.uint8)
-    executor._ahead_of_head = _Ahead.of([(8, 64)], [matrix])
+    executor._ahead_of_head = Ahead.of([(8, 64)], [matrix])
     wanted = executor._ahead_after(batch_of(1, {"hidden"}))
     assert wanted.table.tolist() == [2, matrix.ctypes.data, 100, 8, 64]
     assert CpuExecutor(toy_model(), 1)._ahead_after(batch_of(1)).address == 0

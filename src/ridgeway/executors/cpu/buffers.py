@@ -41,7 +41,7 @@ class Buffers:
         self._tables: dict[int, IntArray] = {}
         self.step: IntArray = np.zeros(STEP_LONGS, dtype=np.int64)
         self.address: int = self.step.ctypes.data
-        width = padded(config.head_dim)
+        width = padded(config.head_dim, 2 * LANES)
         attention = config.heads * config.head_dim
         self.kv_width = width
         self.x: FloatArray = np.zeros((0, 0), dtype=np.float32)
@@ -60,7 +60,7 @@ class Buffers:
         step[S.gated_stride] = _staggered(padded(config.intermediate, GROUP))
         step[S.gated_packed_bytes] = _FLOAT * _staggered(_packed_floats(config.intermediate))
         step[S.logits_stride] = _staggered(config.vocab_size)
-        attending = _FLOAT * (CHUNK * width + vectors_per_block * (CHUNK + 2 * (LANES + width) + 1))
+        attending = 8 * CHUNK + _FLOAT * (CHUNK * width + vectors_per_block * (CHUNK + 2 * (LANES + width) + 1))
         norming = _FLOAT * int(step[S.normed_stride]) + int(step[S.packed_bytes])
         step[S.scratch_bytes] = padded(max(attending, norming), _LINE)
         step[S.scratch] = self._keep("scratch", threads * int(step[S.scratch_bytes]))

@@ -1,4 +1,4 @@
-"""K/V as they are stored, as fp16 or as int8 with a scale per token and head.
+"""K/V as they are stored, as bf16 or as int8 with a scale per token and head.
 
 The K/V of 64 slots, of all layers and heads, lie together: a megabyte or two for a small model, so that huge pages hold
 what a sequence reads, and memory is still taken little by little. Within a group each head's slots are a row. From a
@@ -20,11 +20,11 @@ _TABLE = {"kv": (L.keys, L.values), "scales": (L.key_scales, L.value_scales)}  #
 
 
 class PagedCache:
-    """kv: (groups, layers, 2, kv_heads, 64, width) uint16 (fp16 bits) or int8, keys before values; scales: likewise
+    """kv: (groups, layers, 2, kv_heads, 64, width) uint16 (bf16 bits) or int8, keys before values; scales: likewise
     without width, float32.
     """
 
-    def __init__(self, config: ModelConfig, width: int, kv: Literal["fp16", "int8"]) -> None:
+    def __init__(self, config: ModelConfig, width: int, kv: Literal["bf16", "int8"]) -> None:
         self._layers, self._heads = config.layers, config.kv_heads
         self._width = width
         self._quantized = kv == "int8"
@@ -71,7 +71,7 @@ class PagedCache:
             if self._quantized:
                 found.append(stored.astype(np.float32) * self._arrays["scales"][:, layer, part][group, :, own, None])
             else:
-                found.append(stored.view(np.float16).astype(np.float32))
+                found.append((stored.astype(np.uint32) << 16).view(np.float32))
         return found[0], found[1]
 
     def move(self, source: IntArray, target: IntArray) -> None:

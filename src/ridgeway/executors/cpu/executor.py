@@ -3,17 +3,18 @@
 Python prepares tables, one compiled call by each thread of the team runs the stream, and Python reads the answers out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from ridgeway.core.arrays import AnyArray, FloatArray, IntArray, ints, joined
+from ridgeway.core.arrays import FloatArray, IntArray, joined
 from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
 from ridgeway.executors.coverage import missing_in_cpu
+from ridgeway.executors.cpu.ahead import NOTHING_AHEAD, Ahead
 from ridgeway.executors.cpu.answers import RowSums, answer_of, measures_needed
 from ridgeway.executors.cpu.buffers import Buffers
 from ridgeway.executors.cpu.cache import GROUP_SLOTS, PagedCache
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _POSITIONS_AT_A_TIME = 1024
 _AHEAD = 8 << 20  # bytes of weights that are read between streams: measured; Python gives time for about that
+_AHEAD_ONCE_ASKED = 20 << 20  # up to which byte, once a draft head was asked: Python gives time for more
 _RUNS = [L.runs_attention, L.runs_mlp]
 
 
@@ -62,7 +64,7 @@ class CpuExecutor:
         threads: int | None = None,
         *,
         isa: str | None = None,
-        kv: Literal["fp16", "int8"] = "fp16",
+        kv: Literal["bf16", "int8"] = "bf16",
         quant: str | None = None,
         folder: Path | None = None,
         progress: Callable[[str], None] | None = None,
@@ -95,7 +97,7 @@ class CpuExecutor:
         self._windows = any(config.windows)
         self._eps = np.array([config.rms_eps], dtype=np.float32)
         self._angles: tuple[FloatArray, FloatArray] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
-        self._ahead = self._ahead_of_head = _Ahead.of(self._weights.first(_AHEAD))
+        self._ahead = self._ahead_of_head = Ahead.of(self._weights.part(0, _AHEAD))
         self._fill_step()
         self._reach(_POSITIONS_AT_A_TIME - 1)
         self.allocate(0)
@@ -131,26 +133,27 @@ class CpuExecutor:
         ahead = self._ahead_after(batch)
         self._team.control[AHEAD] = ahead.address
 
-        def work(member: int, number: int, _: _Ahead = ahead) -> None:  # keeps it as long as a helper may read it
+        def work(member: int, number: int, _: Ahead = ahead) -> None:  # keeps it as long as a helper may read it
             self._stream(control, step, member, number)
 
         self._team.run(work)
         hidden = self._buffers.x[:, : self.config.hidden]
         return Forward(with_hidden(self._answers(batch), batch, lambda rows: hidden[rows]))
 
-    def _ahead_after(self, batch: Batch) -> "_Ahead":
+    def _ahead_after(self, batch: Batch) -> Ahead:
         """What is likely to be read first after `batch`. Of several sequences nothing: it was measured not to help."""
         if len(batch.entries) > 1 or self.threads == 1:
-            return _NOTHING_AHEAD
+            return NOTHING_AHEAD
         # Whoever reads hidden states is likely to ask the head next.
         return self._ahead_of_head if "hidden" in batch.entries[0].query.read.measures else self._ahead
 
     def unroller(self, head: DraftHead) -> CpuUnroller:
         """A draft head of the model, in kernels of the same team."""
         sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache, self._reach)
-        unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight)
+        ahead = Ahead.of(self._weights.part(_AHEAD, _AHEAD_ONCE_ASKED))
+        unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight, ahead)
         tidy(part.data for part in head.stored)
-        self._ahead_of_head = _Ahead.of(self._weights.first(_AHEAD), unroller.matrices)
+        self._ahead_of_head = Ahead.of(self._weights.part(0, _AHEAD), unroller.matrices)
         return unroller
 
     def measure_arithmetic(self) -> float:
@@ -227,23 +230,3 @@ class CpuExecutor:
         self._angles = (np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
         step = self._buffers.step
         step[S.cosines], step[S.sines] = (table.ctypes.data for table in self._angles)
-
-
-class _Ahead(NamedTuple):
-    """What helpers read between streams. table: how many places, then address and bytes of each. address: of the table;
-    0: nothing is read. held: arrays that must outlive the reading.
-    """
-
-    table: IntArray
-    address: int
-    held: tuple[AnyArray, ...]
-
-    @classmethod
-    def of(cls, weights: list[tuple[int, int]], head: Sequence[AnyArray] = ()) -> Self:
-        """The matrices of a head, then weights of the executor's own."""
-        places = [*((matrix.ctypes.data, matrix.nbytes) for matrix in head), *weights]
-        table = ints([len(places), *(number for place in places for number in place)])
-        return cls(table, table.ctypes.data, tuple(head))
-
-
-_NOTHING_AHEAD = _Ahead(ints([0]), 0, ())

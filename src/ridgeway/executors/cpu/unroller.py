@@ -4,6 +4,7 @@ import numpy as np
 
 from ridgeway.core.arrays import AnyArray, FloatArray, IntArray
 from ridgeway.core.drafting import GUESSES, Guessed, Unrolling
+from ridgeway.executors.cpu.ahead import NOTHING_AHEAD, Ahead
 from ridgeway.executors.cpu.embedding import Embedding
 from ridgeway.executors.cpu.sight import Sight
 from ridgeway.executors.cpu.weights import matrix_table
@@ -12,7 +13,7 @@ from ridgeway.kernels.cpu.isa import InstructionSet
 from ridgeway.kernels.cpu.kernels import unroll_kernel
 from ridgeway.kernels.cpu.layout import HEAD_UNIT, UF, UNIT_FLOATS, UNROLL_LONGS, UNROLL_ROW_LONGS, UR
 from ridgeway.kernels.cpu.residence import Room, aligned, forget
-from ridgeway.kernels.cpu.team import Team
+from ridgeway.kernels.cpu.team import AHEAD, Team
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS, tile_matrix
 from ridgeway.models.draft_head import DraftHead
 from ridgeway.quant.quantize import quantized
@@ -24,13 +25,15 @@ _MOST_ROWS = 64
 
 class CpuUnroller:
     """Matrices are kept in 4 bits: their bytes are what a step costs, and guesses may be wrong. The rows that it feeds
-    on, one a step, are kept as fp16 beside them.
+    on, one a step, are kept as fp16 beside them. ahead: what helpers read after a call for a single sequence.
 
     See `core.drafting.Unroller` for the contract.
     """
 
-    def __init__(self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team, sight: Sight) -> None:
-        self._head, self._team = head, team
+    def __init__(
+        self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team, sight: Sight, ahead: Ahead
+    ) -> None:
+        self._head, self._team, self._ahead = head, team, ahead
         self._sight = None if head.query is None else sight
         self.seen_bytes = 0 if head.query is None else sight.token_bytes
         self._compiler = compiler  # owns the products' machine code
@@ -113,6 +116,7 @@ class CpuUnroller:
         if self._sight is not None:
             self._sight.prepare(asked)
         control, place = self._team.address, self._place
+        self._team.control[AHEAD] = self._ahead.address if count == 1 else NOTHING_AHEAD.address
         self._team.run(lambda member, number: self._kernel(control, place, member, number))
         shape = count, depth, GUESSES
         found = chances.reshape(shape).copy()

@@ -58,17 +58,17 @@ class HeldWeights:
         """Whether most weights are multiplied as integers."""
         return self._quant is not None or TILE_FORMATS[self._model.precision].quantized
 
-    def first(self, size: int) -> list[tuple[int, int]]:
-        """(address, bytes) of what a stream begins with, matrix by matrix, `size` bytes at most."""
+    def part(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """(address, bytes) of what a stream reads, matrix by matrix, from so many bytes on, up to so many."""
         found: list[tuple[int, int]] = []
         for table in self.layers:
             for name in _MATRICES:
-                if size <= 0:
-                    return found
                 place = getattr(L, name)
-                nbytes = min(size, int(table[place + M.tile_count] * table[place + M.tile_bytes]))
-                found.append((int(table[place + M.tiles]), nbytes))
-                size -= nbytes
+                nbytes = int(table[place + M.tile_count] * table[place + M.tile_bytes])
+                first, last = max(0, start), min(stop, nbytes)
+                if first < last:
+                    found.append((int(table[place + M.tiles]) + first, last - first))
+                start, stop = start - nbytes, stop - nbytes
         return found
 
     def _load_layer(self, index: int) -> None:

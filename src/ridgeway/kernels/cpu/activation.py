@@ -16,6 +16,7 @@ from ridgeway.kernels.cpu.lanes import (
     load,
     max_lanes,
     maximum,
+    minimum,
     nearest,
     power_of_two,
     signed_bytes,
@@ -48,8 +49,7 @@ _P3, _P4, _P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.flo
 @njit(error_model="numpy")
 def exponential(x):
     """exp of 16 floats, to two units in the last place; exactly 1 at 0 and 0 below -87. Above 88: exp(88)."""
-    bounded = maximum(x, broadcast(_LOWEST_EXPONENT))
-    bounded = broadcast(ZERO) - maximum(broadcast(ZERO) - bounded, broadcast(-_HIGHEST_EXPONENT))
+    bounded = minimum(maximum(x, broadcast(_LOWEST_EXPONENT)), broadcast(_HIGHEST_EXPONENT))
     whole = nearest(bounded * broadcast(_LOG2_E))
     r = fma(whole, broadcast(-_LN2_HIGH), bounded)
     r = fma(whole, broadcast(-_LN2_LOW), r)

@@ -6,16 +6,12 @@ Gimelshein 2018) in order; then segments are, in order. Nothing in this depends 
 prompt was cut, or on who computes which segment, so neither do the bits of the result. K/V are read as stored, those of
 rows of the same step included.
 
-Scores of one row are sums in 16 lanes over the dimensions of a head, four keys at a time. Where there are registers for
-it, three queries share the keys and values that were loaded: the sums of each are the same. A chunk that more queries
-see, or that is stored in eight bits, is first widened to floats, once for all of them.
-
-K/V lie in memory, not in the caches, and in pieces too short for the processor to guess what comes next. So while
-scores are computed the values of the same chunk are asked for, and while values are mixed the keys that come next; a
-few lines at a time, as a processor drops what it is asked for all at once.
+Products are of bf16 numbers, two at a time, summed in float32 (`lanes.dot_pairs`): queries, keys, values and the
+weights of values are rounded to it, as on GPUs. A score is a sum in 16 lanes over pairs of a head's dimensions, four
+keys at a time; values are mixed by pairs of keys, so those of two keys are put side by side first: as they are read,
+or, where more queries see a chunk, once for all of them (`pair_values`). Where there are registers for it, three
+queries share the keys and values that were loaded: the sums of each are the same.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,162 +20,141 @@ from ridgeway.kernels.cpu.activation import ZERO, exponential
 from ridgeway.kernels.cpu.isa import processor_features
 from ridgeway.kernels.cpu.lanes import (
     at,
+    brains,
     broadcast,
+    dot_pairs,
     first_lane,
     first_lanes,
     floats,
     fma,
     fma1,
-    halves,
     load,
-    longs,
+    load_pairs,
     max_lanes,
     maximum,
-    prefetch,
+    pair,
     signed_bytes,
     store,
     store_sums,
     sum_lanes,
 )
 from ridgeway.kernels.cpu.layout import CHUNK, LANES
+from ridgeway.kernels.cpu.prefetching import FOUR_VECTORS, ask, ask_four, lines_of
 
 LOWEST = np.float32(np.finfo(np.float32).min)
 _NOT_SEEN = np.float32(-np.inf)
-_FOUR_VECTORS = 4 * LANES
 TOGETHER = 3 if "avx512f" in processor_features() else 1  # queries whose sums fit into registers
-_LINE = 64  # bytes
 
 
-class Ahead(NamedTuple):
-    """Keys or values that are read soon. storage, size: address of their head's, and the bytes of each; slots: address
-    of a list of where those of `keys` keys are.
+@njit(error_model="numpy")
+def stored_pairs(storage, slots, first, second, width, i):
+    """Of the values `first` and `second` as they lie in the cache, 16 numbers each from the `i`-th on, side by side.
+
+    storage: address of this head's bf16 numbers; slots: where in it the values are.
     """
-
-    storage: int
-    size: int
-    slots: int
-    keys: int
-
-
-NOTHING_AHEAD = Ahead(0, 0, 0, 0)
+    return load_pairs(brains(storage + slots[first] * width * 2), brains(storage + slots[second] * width * 2), i)
 
 
 @njit(error_model="numpy")
-def share(ahead, start, stop, whole):
-    """The part of `ahead` that is asked for while `start` to `stop` of `whole` are worked on."""
-    first, last = ahead.keys * start // whole, ahead.keys * stop // whole
-    return Ahead(ahead.storage, ahead.size, ahead.slots + first * 8, last - first)
+def paired(chunk, slots, first, second, width, i):
+    """The same of a chunk that `pair_values` has made."""
+    return load(chunk, (first // 2) * width + i)
 
 
 @njit(error_model="numpy")
-def ask(ahead, j, first, last):
-    """Asks for two lines of the `j`-th of `ahead`, or of the last: those at bytes `first` and `last`.
+def pair_values(storage, scales, slots, count, width, chunk):
+    """Values of `width` numbers, those of two keys side by side: (32, width) pairs.
 
-    It has no loop, and no branch that depends on `j`: both would cost the loops around it their registers.
+    storage: address of this head's bf16 numbers; if `scales` is not 0, of int8, whose scales lie there. slots: where in
+    both the values are.
     """
-    if ahead.keys > 0:
-        place = ahead.storage + longs(ahead.slots)[min(j, ahead.keys - 1)] * ahead.size
-        prefetch(place + first)
-        prefetch(place + last)
+    for j in range(0, count, 2):
+        first, second = slots[j], slots[min(j + 1, count - 1)]
+        for i in range(0, width, LANES):
+            if scales == 0:
+                both = load_pairs(brains(storage + first * width * 2), brains(storage + second * width * 2), i)
+            else:
+                both = pair(_widened(storage, scales, first, width, i), _widened(storage, scales, second, width, i))
+            store(chunk, (j // 2) * width + i, both)
 
 
 @njit(error_model="numpy")
-def widened(chunk, slots, key, width, i):
-    """16 numbers of a key (or value) of a chunk that `gather` has widened, from the `i`-th on."""
-    return load(chunk, key * width + i)
+def _widened(storage, scales, slot, width, i):
+    return load(signed_bytes(storage + slot * width), i) * broadcast(floats(scales)[slot])
 
 
 @njit(error_model="numpy")
-def stored(storage, slots, key, width, i):
-    """The same of one as it lies in the cache. storage: address of this head's fp16 numbers; slots: where keys are."""
-    return load(halves(storage + slots[key] * width * 2), i)
-
-
-@njit(error_model="numpy")
-def gather(storage, scales, slots, count, width, out):
-    """Widens `count` keys (or values) of `width` numbers to floats (64, width).
-
-    storage: address of this head's fp16 numbers; if `scales` is not 0, of int8, whose scales lie there. slots: where in
-    both the keys are.
-    """
+def widen_keys(storage, scales, slots, count, width, out):
+    """Keys in int8 to bf16 numbers (64, width)."""
     for j in range(count):
-        slot = slots[j]
-        if scales == 0:
-            line = halves(storage + slot * width * 2)
-            for d in range(0, width, LANES):
-                store(out, j * width + d, load(line, d))
-        else:
-            small = signed_bytes(storage + slot * width)
-            scale = broadcast(floats(scales)[slot])
-            for d in range(0, width, LANES):
-                store(out, j * width + d, load(small, d) * scale)
+        for i in range(0, width, LANES):
+            store(brains(out), j * width + i, _widened(storage, scales, slots[j], width, i))
 
 
 @njit(error_model="numpy")
-def score(read, source, slots, count, width, query, ahead, out):
-    """Products of `query` (width,) with `count` keys; out (64,) is filled with -inf up to a whole vector.
+def _key(storage, slots, key, width):
+    """The pairs of a key, as floats of the same bits."""
+    return floats(storage + slots[key] * width * 2)
 
-    read, source, slots: `widened` or `stored`, and its first two arguments. ahead: what to ask for meanwhile.
+
+@njit(error_model="numpy")
+def score(storage, slots, count, width, query, ahead, out):
+    """Products of `query` (width,) with `count` keys, all bf16; out (64,) is filled with -inf up to a whole vector.
+
+    storage: address of this head's keys; slots: where in it they are. ahead: what to ask for meanwhile.
     """
     last = count - 1
     for j in range(0, count, 4):
         k, m, n = min(j + 1, last), min(j + 2, last), min(j + 3, last)
-        _ask_four(ahead, j)
+        ask_four(ahead, j)
+        w, x, y, z = (
+            _key(storage, slots, j, width),
+            _key(storage, slots, k, width),
+            _key(storage, slots, m, width),
+            _key(storage, slots, n, width),
+        )
         a = b = c = d = broadcast(ZERO)
-        for i in range(0, width, LANES):
+        for i in range(0, width // 2, LANES):
             q = load(query, i)
-            a = fma(q, read(source, slots, j, width, i), a)
-            b = fma(q, read(source, slots, k, width, i), b)
-            c = fma(q, read(source, slots, m, width, i), c)
-            d = fma(q, read(source, slots, n, width, i), d)
+            a = dot_pairs(q, load(w, i), a)
+            b = dot_pairs(q, load(x, i), b)
+            c = dot_pairs(q, load(y, i), c)
+            d = dot_pairs(q, load(z, i), d)
         store_sums(out, j, a, b, c, d)
     _hide_rest(out, count)
 
 
 @njit(error_model="numpy")
-def score_three(read, source, slots, count, width, first, second, third, ahead, out):
+def score_three(storage, slots, count, width, first, second, third, ahead, out):
     """`score` of three queries; out (3, 64)."""
     last = count - 1
     for j in range(0, count, 4):
         k, m, n = min(j + 1, last), min(j + 2, last), min(j + 3, last)
-        _ask_four(ahead, j)
+        ask_four(ahead, j)
+        w, x, y, z = (
+            _key(storage, slots, j, width),
+            _key(storage, slots, k, width),
+            _key(storage, slots, m, width),
+            _key(storage, slots, n, width),
+        )
         a = b = c = d = broadcast(ZERO)
         e = f = g = h = broadcast(ZERO)
         s = t = u = v = broadcast(ZERO)
-        for i in range(0, width, LANES):
+        for i in range(0, width // 2, LANES):
             p, q, r = load(first, i), load(second, i), load(third, i)
-            key = read(source, slots, j, width, i)
-            a, e, s = fma(p, key, a), fma(q, key, e), fma(r, key, s)
-            key = read(source, slots, k, width, i)
-            b, f, t = fma(p, key, b), fma(q, key, f), fma(r, key, t)
-            key = read(source, slots, m, width, i)
-            c, g, u = fma(p, key, c), fma(q, key, g), fma(r, key, u)
-            key = read(source, slots, n, width, i)
-            d, h, v = fma(p, key, d), fma(q, key, h), fma(r, key, v)
+            key = load(w, i)
+            a, e, s = dot_pairs(p, key, a), dot_pairs(q, key, e), dot_pairs(r, key, s)
+            key = load(x, i)
+            b, f, t = dot_pairs(p, key, b), dot_pairs(q, key, f), dot_pairs(r, key, t)
+            key = load(y, i)
+            c, g, u = dot_pairs(p, key, c), dot_pairs(q, key, g), dot_pairs(r, key, u)
+            key = load(z, i)
+            d, h, v = dot_pairs(p, key, d), dot_pairs(q, key, h), dot_pairs(r, key, v)
         store_sums(out, j, a, b, c, d)
         store_sums(out, CHUNK + j, e, f, g, h)
         store_sums(out, 2 * CHUNK + j, s, t, u, v)
     for query in range(3):
         _hide_rest(at(out, query * CHUNK), count)
-
-
-@njit(error_model="numpy")
-def _ask_four(ahead, j):
-    """Asks for what is due with the keys from the `j`-th to the third after it; few are spread over all."""
-    _ask_lines(ahead, j, 0, min(2 * _LINE, ahead.size) - _LINE)
-    if ahead.size > 2 * _LINE:
-        _ask_lines(ahead, j, 2 * _LINE, ahead.size - _LINE)
-
-
-@njit(error_model="numpy")
-def _ask_lines(ahead, j, first, last):
-    if ahead.keys <= CHUNK // 4:
-        ask(ahead, j // 4, first, last)
-        return
-    ask(ahead, j, first, last)
-    ask(ahead, j + 1, first, last)
-    ask(ahead, j + 2, first, last)
-    ask(ahead, j + 3, first, last)
 
 
 @njit(error_model="numpy")
@@ -199,7 +174,10 @@ def hide(scores, key_positions, count, lowest_position):
 
 @njit(error_model="numpy")
 def soften(scores, count, peak, mass):
-    """Scores to weights relative to the highest so far; returns that, the new mass, and the old ones' factor."""
+    """Scores to weights relative to the highest so far; returns that, the new mass, and the old ones' factor.
+
+    The weights are written as bf16 numbers in the scores' place, up to a whole vector.
+    """
     highest = broadcast(peak)
     for j in range(0, count, LANES):
         highest = maximum(load(scores, j), highest)
@@ -207,60 +185,87 @@ def soften(scores, count, peak, mass):
     total = broadcast(ZERO)
     for j in range(0, count, LANES):
         weights = exponential(load(scores, j) - broadcast(new_peak))
-        store(scores, j, weights)
+        store(brains(scores), j, weights)
         total = total + weights
     factor = first_lane(exponential(broadcast(peak - new_peak)))
     return new_peak, fma1(mass, factor, sum_lanes(total)), factor
 
 
 @njit(error_model="numpy")
+def soften_three(scores, count, states, stride, factors):
+    """`soften` of three queries: what one waits for, the others fill. scores: (3, 64). states: the first of three,
+    `stride` floats apart, whose peak and mass are updated. factors: (3,).
+    """
+    second, third = at(scores, CHUNK), at(scores, 2 * CHUNK)
+    other, last = at(states, stride), at(states, 2 * stride)
+    a, b, c = broadcast(states[0]), broadcast(other[0]), broadcast(last[0])
+    for j in range(0, count, LANES):
+        a, b, c = maximum(load(scores, j), a), maximum(load(second, j), b), maximum(load(third, j), c)
+    p, q, r = max_lanes(a), max_lanes(b), max_lanes(c)
+    s = t = u = broadcast(ZERO)
+    for j in range(0, count, LANES):
+        a = exponential(load(scores, j) - broadcast(p))
+        b = exponential(load(second, j) - broadcast(q))
+        c = exponential(load(third, j) - broadcast(r))
+        store(brains(scores), j, a)
+        store(brains(second), j, b)
+        store(brains(third), j, c)
+        s, t, u = s + a, t + b, u + c
+    factors[0] = first_lane(exponential(broadcast(states[0] - p)))
+    factors[1] = first_lane(exponential(broadcast(other[0] - q)))
+    factors[2] = first_lane(exponential(broadcast(last[0] - r)))
+    states[0], states[1] = p, fma1(states[1], factors[0], sum_lanes(s))
+    other[0], other[1] = q, fma1(other[1], factors[1], sum_lanes(t))
+    last[0], last[1] = r, fma1(last[1], factors[2], sum_lanes(u))
+
+
+@njit(error_model="numpy")
 def mix(read, source, slots, count, width, weights, factor, ahead, mixed):
-    """mixed = factor * mixed + the sum of `weights` times values, key by key. Other arguments: as of `score`.
+    """mixed = factor * mixed + the sum of `weights` times values, two keys at a time.
+
+    read, source, slots: `paired` or `stored_pairs`, and its first two arguments. weights: bf16 numbers, as pairs.
 
     With each 64 numbers of values as many of `ahead` are asked for; where there are fewer, none.
     """
     shrink = broadcast(factor)
     i = 0
-    while i + _FOUR_VECTORS <= width:
-        first, last = _lines_of(ahead, i, width)
+    while i + FOUR_VECTORS <= width:
+        first, last = lines_of(ahead, i, width)
         m = at(mixed, i)
         a, b = load(m, 0) * shrink, load(m, LANES) * shrink
         c, d = load(m, 2 * LANES) * shrink, load(m, 3 * LANES) * shrink
-        for j in range(count):
+        for j in range(0, count, 2):
+            k = min(j + 1, count - 1)
             ask(ahead, j, first, last)
-            w = broadcast(weights[j])
-            a = fma(w, read(source, slots, j, width, i), a)
-            b = fma(w, read(source, slots, j, width, i + LANES), b)
-            c = fma(w, read(source, slots, j, width, i + 2 * LANES), c)
-            d = fma(w, read(source, slots, j, width, i + 3 * LANES), d)
+            ask(ahead, j + 1, first, last)
+            w = broadcast(weights[j // 2])
+            a = dot_pairs(w, read(source, slots, j, k, width, i), a)
+            b = dot_pairs(w, read(source, slots, j, k, width, i + LANES), b)
+            c = dot_pairs(w, read(source, slots, j, k, width, i + 2 * LANES), c)
+            d = dot_pairs(w, read(source, slots, j, k, width, i + 3 * LANES), d)
         store(m, 0, a)
         store(m, LANES, b)
         store(m, 2 * LANES, c)
         store(m, 3 * LANES, d)
-        i += _FOUR_VECTORS
+        i += FOUR_VECTORS
     while i < width:
         a = load(mixed, i) * shrink
-        for j in range(count):
-            a = fma(broadcast(weights[j]), read(source, slots, j, width, i), a)
+        for j in range(0, count, 2):
+            a = dot_pairs(broadcast(weights[j // 2]), read(source, slots, j, min(j + 1, count - 1), width, i), a)
         store(mixed, i, a)
         i += LANES
 
 
 @njit(error_model="numpy")
-def _lines_of(ahead, i, width):
-    """The first and the last line of the numbers `i` to `i + 63` of each key in `ahead`."""
-    first = ahead.size * i // width
-    return first, first + ahead.size * _FOUR_VECTORS // width - _LINE
-
-
-@njit(error_model="numpy")
 def mix_three(read, source, slots, count, width, weights, factors, ahead, mixed, stride):
-    """`mix` for three queries. weights: (3, 64). factors: (3,). mixed: the first of three, `stride` floats apart."""
+    """`mix` for three queries. weights: those of each query at 64 floats' distance. factors: (3,). mixed: the first of
+    three, `stride` floats apart.
+    """
     second, third = at(weights, CHUNK), at(weights, 2 * CHUNK)
     x, y, z = broadcast(factors[0]), broadcast(factors[1]), broadcast(factors[2])
     i = 0
-    while i + _FOUR_VECTORS <= width:
-        first, last = _lines_of(ahead, i, width)
+    while i + FOUR_VECTORS <= width:
+        first, last = lines_of(ahead, i, width)
         m = at(mixed, i)
         a, b = load(m, 0) * x, load(m, LANES) * x
         c, d = load(m, 2 * LANES) * x, load(m, 3 * LANES) * x
@@ -270,17 +275,19 @@ def mix_three(read, source, slots, count, width, weights, factors, ahead, mixed,
         o = at(n, stride)
         s, t = load(o, 0) * z, load(o, LANES) * z
         u, v = load(o, 2 * LANES) * z, load(o, 3 * LANES) * z
-        for j in range(count):
+        for j in range(0, count, 2):
+            k = min(j + 1, count - 1)
             ask(ahead, j, first, last)
-            p, q, r = broadcast(weights[j]), broadcast(second[j]), broadcast(third[j])
-            value = read(source, slots, j, width, i)
-            a, e, s = fma(p, value, a), fma(q, value, e), fma(r, value, s)
-            value = read(source, slots, j, width, i + LANES)
-            b, f, t = fma(p, value, b), fma(q, value, f), fma(r, value, t)
-            value = read(source, slots, j, width, i + 2 * LANES)
-            c, g, u = fma(p, value, c), fma(q, value, g), fma(r, value, u)
-            value = read(source, slots, j, width, i + 3 * LANES)
-            d, h, v = fma(p, value, d), fma(q, value, h), fma(r, value, v)
+            ask(ahead, j + 1, first, last)
+            p, q, r = broadcast(weights[j // 2]), broadcast(second[j // 2]), broadcast(third[j // 2])
+            value = read(source, slots, j, k, width, i)
+            a, e, s = dot_pairs(p, value, a), dot_pairs(q, value, e), dot_pairs(r, value, s)
+            value = read(source, slots, j, k, width, i + LANES)
+            b, f, t = dot_pairs(p, value, b), dot_pairs(q, value, f), dot_pairs(r, value, t)
+            value = read(source, slots, j, k, width, i + 2 * LANES)
+            c, g, u = dot_pairs(p, value, c), dot_pairs(q, value, g), dot_pairs(r, value, u)
+            value = read(source, slots, j, k, width, i + 3 * LANES)
+            d, h, v = dot_pairs(p, value, d), dot_pairs(q, value, h), dot_pairs(r, value, v)
         store(m, 0, a)
         store(m, LANES, b)
         store(m, 2 * LANES, c)
@@ -293,14 +300,14 @@ def mix_three(read, source, slots, count, width, weights, factors, ahead, mixed,
         store(o, LANES, t)
         store(o, 2 * LANES, u)
         store(o, 3 * LANES, v)
-        i += _FOUR_VECTORS
+        i += FOUR_VECTORS
     while i < width:
         a, b, c = load(mixed, i) * x, load(mixed, stride + i) * y, load(mixed, 2 * stride + i) * z
-        for j in range(count):
-            value = read(source, slots, j, width, i)
-            a = fma(broadcast(weights[j]), value, a)
-            b = fma(broadcast(second[j]), value, b)
-            c = fma(broadcast(third[j]), value, c)
+        for j in range(0, count, 2):
+            value = read(source, slots, j, min(j + 1, count - 1), width, i)
+            a = dot_pairs(broadcast(weights[j // 2]), value, a)
+            b = dot_pairs(broadcast(second[j // 2]), value, b)
+            c = dot_pairs(broadcast(third[j // 2]), value, c)
         store(mixed, i, a)
         store(mixed, stride + i, b)
         store(mixed, 2 * stride + i, c)

@@ -5,29 +5,28 @@ from numba import njit
 
 from ridgeway.kernels.cpu.activation import ONE, ZERO, quantize, rms_norm, rotate
 from ridgeway.kernels.cpu.attention import (
-    NOTHING_AHEAD,
     TOGETHER,
-    Ahead,
     begin,
     conclude,
-    gather,
     hide,
     join,
     mix,
     mix_three,
+    pair_values,
+    paired,
     score,
     score_three,
-    share,
     soften,
-    stored,
-    widened,
+    soften_three,
+    stored_pairs,
+    widen_keys,
 )
 from ridgeway.kernels.cpu.lanes import (
     absolute,
     at,
+    brains,
     broadcast,
     floats,
-    halves,
     load,
     longs,
     max_lanes,
@@ -37,6 +36,7 @@ from ridgeway.kernels.cpu.lanes import (
     store_rounded,
 )
 from ridgeway.kernels.cpu.layout import CHUNK, LANES, ROW_LONGS, SEGMENT, B, L, M, R, S
+from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD, Ahead, share
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 
 CHUNKS_PER_SEGMENT = SEGMENT // CHUNK
@@ -72,9 +72,9 @@ def _head(product, bias, norm, step, position, scale, out):
 
 @njit(error_model="numpy")
 def _keep(values, storage, scales, slot, width):
-    """Stores one head of a key or value as fp16, or as int8 with a scale of its own."""
+    """Stores one head of a key or value as bf16, or as int8 with a scale of its own."""
     if scales == 0:
-        line = halves(storage + slot * width * 2)
+        line = brains(storage + slot * width * 2)
         for i in range(0, width, LANES):
             store(line, i, load(values, i))
         return
@@ -93,8 +93,13 @@ def _keep(values, storage, scales, slot, width):
 
 @njit(error_model="numpy")
 def prepare_query(step, product, bias, norm, position, out):
-    """A query head as attention takes it: bias and norm (addresses; 0: none), rotary position, scale."""
+    """A query head as attention takes it: bias and norm (addresses; 0: none), rotary position, scale; as bf16.
+
+    out: room for (kv_width,) floats.
+    """
     _head(product, bias, norm, step, position, ONE / np.sqrt(np.float32(step[S.head_dim])), out)
+    for i in range(0, step[S.kv_width], LANES):
+        store(brains(out), i, load(out, i))
 
 
 @njit(error_model="numpy")
@@ -146,16 +151,17 @@ def attend(step, layer, block, start_row, stop_row, head, first_segment, last_se
 
     after: keys that are read when this is done.
 
-    Scratch memory: a chunk of keys or values; for each row and query head 64 scores, the states of this segment and of
-    all segments so far.
+    Scratch memory: the numbers from 0 to 63, as the order of keys that were widened; a chunk of keys or values; for
+    each row and query head 64 scores, the states of this segment and of all segments so far.
     """
     width, heads = step[S.kv_width], step[S.heads]
     group = heads // step[S.kv_heads]
     rows, first_row = stop_row - start_row, block[B.first_row] + start_row
     vectors = rows * group
     state = LANES + width
-    chunk = floats(scratch)
-    scores = at(chunk, CHUNK * width)
+    for j in range(CHUNK):
+        longs(scratch)[j] = j
+    scores = floats(scratch + CHUNK * (8 + width * 4))
     parts = at(scores, vectors * CHUNK)
     totals = at(parts, vectors * state)
     factors = at(totals, vectors * state)
@@ -173,7 +179,7 @@ def attend(step, layer, block, start_row, stop_row, head, first_segment, last_se
             following = after if last_place else _keys_at(step, layer, block, head, place + CHUNK)
             if place < block[B.shared_count]:
                 keys = block[B.shared_start] + place
-                _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, scores, parts, factors)
+                _chunk(step, layer, head, first_row, rows, keys, place, following, scratch, scores, parts, factors)
             else:
                 for row in range(rows):
                     own = longs(step[S.row_table] + (first_row + row) * ROW_LONGS * 8)[R.own_start]
@@ -188,7 +194,7 @@ def attend(step, layer, block, start_row, stop_row, head, first_segment, last_se
                         keys,
                         place,
                         following if row == rows - 1 else NOTHING_AHEAD,
-                        chunk,
+                        scratch,
                         at(scores, move * CHUNK),
                         at(parts, move * state),
                         at(factors, move),
@@ -244,11 +250,13 @@ def combine(step, row):
 
 
 @njit(error_model="numpy")
-def _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, scores, parts, factors):
+def _chunk(step, layer, head, first_row, rows, keys, place, following, scratch, scores, parts, factors):
     """Adds up to 64 keys, from logical place `place` on, to the segments of `rows` rows.
 
-    keys: their place in the key list. following: the keys that are read next.
+    keys: their place in the key list. following: the keys that are read next. scratch: as of `attend`.
     """
+    order, room = longs(scratch), scratch + CHUNK * 8
+    chunk = floats(room)
     width, group = step[S.kv_width], step[S.heads] // step[S.kv_heads]
     state = LANES + width
     table = longs(step[S.row_table] + first_row * ROW_LONGS * 8)
@@ -267,9 +275,10 @@ def _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, sc
     offset = head * step[S.head_slots] * size
     scales = head * step[S.head_slots] * 4
     storage = layer[L.keys] + offset
-    direct = not quantized and vectors <= TOGETHER
-    if not direct:
-        gather(storage, layer[L.key_scales] + scales if quantized else 0, slots, most, width, chunk)
+    listed = slots
+    if quantized:
+        widen_keys(storage, layer[L.key_scales] + scales, slots, most, width, chunk)
+        storage, listed = room, order
     values = Ahead(layer[L.values] + offset, size, step[S.key_slots] + keys * 8, most)
     queries = step[S.query] + (first_row * step[S.heads] + head * group) * width * 4
     vector = 0
@@ -278,20 +287,21 @@ def _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, sc
         if count > 0:
             mine = at(scores, vector * CHUNK)
             ahead = share(values, vector, vector + together, vectors)
-            if direct:
-                _score(stored, storage, slots, count, step, queries, group, vector, together, ahead, mine)
+            _score(storage, listed, count, step, queries, group, vector, together, ahead, mine)
+            if window > 0:
+                for own in range(vector, vector + together):
+                    begins = table[own // group * ROW_LONGS + R.position] - window + 1
+                    hide(at(scores, own * CHUNK), positions, count, begins)
+            part = at(parts, vector * state)
+            if together == 1:
+                part[0], part[1], factors[vector] = soften(mine, count, part[0], part[1])
             else:
-                _score(widened, chunk, slots, count, step, queries, group, vector, together, ahead, mine)
-            for own in range(vector, vector + together):
-                mine = at(scores, own * CHUNK)
-                part = at(parts, own * state)
-                if window > 0:
-                    hide(mine, positions, count, table[own // group * ROW_LONGS + R.position] - window + 1)
-                part[0], part[1], factors[own] = soften(mine, count, part[0], part[1])
+                soften_three(mine, count, part, state, at(factors, vector))
         vector += together
     storage = layer[L.values] + offset
+    direct = not quantized and vectors <= TOGETHER
     if not direct:
-        gather(storage, layer[L.value_scales] + scales if quantized else 0, slots, most, width, chunk)
+        pair_values(storage, layer[L.value_scales] + scales if quantized else 0, slots, most, width, chunk)
     vector = 0
     while vector < vectors:
         count, together = _alike(table, place, group, vector, vectors)
@@ -300,9 +310,9 @@ def _chunk(step, layer, head, first_row, rows, keys, place, following, chunk, sc
             own = at(factors, vector)
             ahead = share(following, vector, vector + together, vectors)
             if direct:
-                _mix(stored, storage, slots, count, width, weights, own, ahead, mixed, state, together)
+                _mix(stored_pairs, storage, slots, count, width, weights, own, ahead, mixed, state, together)
             else:
-                _mix(widened, chunk, slots, count, width, weights, own, ahead, mixed, state, together)
+                _mix(paired, chunk, slots, count, width, weights, own, ahead, mixed, state, together)
         vector += together
 
 
@@ -320,17 +330,17 @@ def _alike(table, place, group, vector, vectors):
 
 
 @njit(error_model="numpy")
-def _score(read, source, slots, count, step, queries, group, vector, together, ahead, scores):
+def _score(storage, slots, count, step, queries, group, vector, together, ahead, scores):
     """Scores of vector `vector`, or of three from it on. queries: address of the first vector's query."""
     width, heads = step[S.kv_width], step[S.heads]
     first = floats(queries + (vector // group * heads + vector % group) * width * 4)
     if together == 1:
-        score(read, source, slots, count, width, first, ahead, scores)
+        score(storage, slots, count, width, first, ahead, scores)
         return
     own, third = vector + 1, vector + 2
     other = floats(queries + (own // group * heads + own % group) * width * 4)
     last = floats(queries + (third // group * heads + third % group) * width * 4)
-    score_three(read, source, slots, count, width, first, other, last, ahead, scores)
+    score_three(storage, slots, count, width, first, other, last, ahead, scores)
 
 
 @njit(error_model="numpy")

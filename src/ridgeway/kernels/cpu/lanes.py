@@ -16,6 +16,7 @@ from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from ridgeway.kernels.cpu.isa import processor_features
 from ridgeway.kernels.cpu.layout import LANES
 
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -100,6 +101,7 @@ _POINTERS = {
     "floats": types.CPointer(types.float32),
     "doubles": types.CPointer(types.float64),
     "halves": types.CPointer(types.uint16),
+    "brains": types.CPointer(types.int16),
     "signed_bytes": types.CPointer(types.int8),
     "integers": types.CPointer(types.int32),
     "longs": types.CPointer(types.int64),
@@ -110,6 +112,11 @@ float_pointer = _POINTERS["floats"]
 def _pointer_cast(kind: Any) -> Any:
     @intrinsic
     def cast(typingctx: Any, address: Any) -> Any:
+        if isinstance(address, types.CPointer):
+            return kind(address), lambda context, builder, sig, args: builder.bitcast(
+                args[0], context.get_value_type(kind)
+            )
+
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return builder.inttoptr(args[0], context.get_value_type(kind))
 
@@ -121,6 +128,7 @@ def _pointer_cast(kind: Any) -> Any:
 floats = _pointer_cast(_POINTERS["floats"])
 doubles = _pointer_cast(_POINTERS["doubles"])
 halves = _pointer_cast(_POINTERS["halves"])
+brains = _pointer_cast(_POINTERS["brains"])
 signed_bytes = _pointer_cast(_POINTERS["signed_bytes"])
 integers = _pointer_cast(_POINTERS["integers"])
 longs = _pointer_cast(_POINTERS["longs"])
@@ -138,13 +146,16 @@ def at(typingctx: Any, pointer: Any, index: Any) -> Any:
 
 @intrinsic
 def load(typingctx: Any, pointer: Any, index: Any) -> Any:
-    """16 floats from `pointer[index]` on: floats as they are, fp16 (uint16) and int8 converted exactly."""
+    """16 floats from `pointer[index]` on: as they are, or fp16 (uint16), bf16 (int16) and int8 converted exactly."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if sig.args[0].dtype == types.float32:
             return _load(builder, *args, _VECTOR, 4)
         if sig.args[0].dtype == types.int8:
             return builder.sitofp(_load(builder, *args, _BYTES, 1), _VECTOR)
+        if sig.args[0].dtype == types.int16:
+            wide = builder.zext(_load(builder, *args, _HALVES, 2), _WORDS)
+            return builder.bitcast(builder.shl(wide, constant(16, _WORDS)), _VECTOR)
         packed = builder.bitcast(_load(builder, *args, _HALVES, 2), ir.VectorType(ir.HalfType(), LANES))
         return builder.fpext(packed, _VECTOR)
 
@@ -163,17 +174,99 @@ def load_integers(typingctx: Any, pointer: Any, index: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
-    """Writes 16 floats from `pointer[index]` on; to uint16 as fp16, rounded to nearest even."""
+    """Writes 16 floats from `pointer[index]` on; to uint16 as fp16, to int16 as bf16, rounded to nearest even."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer, index, value = args
         if sig.args[0].dtype == types.float32:
             _store(builder, value, pointer, index, 4)
+        elif sig.args[0].dtype == types.int16:
+            _store(builder, builder.trunc(_brains(builder, value), _HALVES), pointer, index, 2)
         else:
             rounded = builder.fptrunc(value, ir.VectorType(ir.HalfType(), LANES))
             _store(builder, builder.bitcast(rounded, _HALVES), pointer, index, 2)
 
     return types.void(pointer, types.int64, lanes_type), codegen
+
+
+def _brains(builder: Any, value: Any) -> Any:
+    """bf16 of 16 floats, rounded to nearest even, in the lower halves of words."""
+    bits = builder.bitcast(value, _WORDS)
+    odd = builder.and_(builder.lshr(bits, constant(16, _WORDS)), constant(1, _WORDS))
+    rounded = builder.add(bits, builder.add(odd, constant(0x7FFF, _WORDS)))
+    return builder.lshr(rounded, constant(16, _WORDS))
+
+
+def _pairs(builder: Any, low: Any, high: Any) -> Any:
+    """Words as 16 pairs of bf16."""
+    return builder.bitcast(builder.or_(low, builder.shl(high, constant(16, _WORDS))), _VECTOR)
+
+
+@intrinsic
+def load_pairs(typingctx: Any, first: Any, second: Any, index: Any) -> Any:
+    """Pairs of bf16 numbers: 16 from `first[index]` on, each with one from `second[index]` on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        first, second, index = args
+        low, high = (builder.zext(_load(builder, one, index, _HALVES, 2), _WORDS) for one in (first, second))
+        return _pairs(builder, low, high)
+
+    return lanes_type(first, second, types.int64), codegen
+
+
+@intrinsic
+def pair(typingctx: Any, low: Any, high: Any) -> Any:
+    """Pairs of two floats each, rounded to bf16."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _pairs(builder, *(_brains(builder, one) for one in args))
+
+    return lanes_type(lanes_type, lanes_type), codegen
+
+
+class _Brain(ir.Type):  # type: ignore[misc]
+    """LLVM's bf16, which llvmlite has no name for."""
+
+    intrinsic_name = "bf16"
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Brain)
+
+    def __hash__(self) -> int:
+        return hash(_Brain)
+
+
+def _dot_pairs(native: bool) -> Any:
+    """The intrinsic that multiplies pairs, by the instruction for it or without."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        a, b, total = args
+        if native:
+            brains = ir.VectorType(_Brain(), 2 * LANES)
+            a, b = builder.bitcast(a, brains), builder.bitcast(b, brains)
+            return call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VECTOR, total, a, b)
+        a, b = builder.bitcast(a, _WORDS), builder.bitcast(b, _WORDS)
+        high, shift = constant(0xFFFF0000, _WORDS), constant(16, _WORDS)
+        for part in (lambda word: builder.and_(word, high), lambda word: builder.shl(word, shift)):
+            x, y = (builder.bitcast(part(word), _VECTOR) for word in (a, b))
+            total = call(builder, "llvm.fma.v16f32", _VECTOR, x, y, total)
+        return total
+
+    @intrinsic
+    def dot(typingctx: Any, a: Any, b: Any, total: Any) -> Any:
+        """`total` plus the products of 16 pairs of bf16: first those of their second numbers, then those of their first
+        ones, each a fused multiply-add. So does `vdpbf16ps` (but where a result is below 1.2e-38: it takes that for 0).
+        """
+        return lanes_type(lanes_type, lanes_type, lanes_type), codegen
+
+    return dot
+
+
+dot_pairs_plainly = _dot_pairs(native=False)
+dot_pairs = _dot_pairs(native=True) if "avx512bf16" in processor_features() else dot_pairs_plainly
 
 
 @intrinsic
@@ -241,6 +334,17 @@ nearest = _elementwise("rint", 1)
 
 def _larger(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+@intrinsic
+def minimum(typingctx: Any, a: Any, b: Any) -> Any:
+    """The smaller of `a` and `b`, lane by lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        a, b = args
+        return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+    return lanes_type(lanes_type, lanes_type), codegen
 
 
 @intrinsic

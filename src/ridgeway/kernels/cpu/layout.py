@@ -42,7 +42,7 @@ class LayerFields(NamedTuple):
     window: int  # positions that a row sees, itself included; 0: all
     runs_attention: int
     runs_mlp: int
-    keys: int  # address of the layer's K and V storage, and of their scales (0: fp16)
+    keys: int  # address of the layer's K and V storage, and of their scales (0: bf16)
     values: int
     key_scales: int
     value_scales: int

@@ -13,11 +13,11 @@ from numba.extending import intrinsic
 
 from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
 from ridgeway.kernels.cpu.ahead import read_ahead
-from ridgeway.kernels.cpu.attention import NOTHING_AHEAD
 from ridgeway.kernels.cpu.heads import attend, combine, first_keys, prepare_head
 from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, store
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CAREFUL, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
+from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD
 from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best

@@ -17,7 +17,7 @@ from numba import njit
 
 from ridgeway.core.drafting import GUESSES
 from ridgeway.kernels.cpu.activation import add, gate, quantize
-from ridgeway.kernels.cpu.attention import NOTHING_AHEAD
+from ridgeway.kernels.cpu.ahead import read_ahead
 from ridgeway.kernels.cpu.heads import attend, prepare_query
 from ridgeway.kernels.cpu.lanes import (
     at,
@@ -46,8 +46,10 @@ from ridgeway.kernels.cpu.layout import (
     U,
 )
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
+from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD
 from ridgeway.kernels.cpu.sampling import token_noise
 from ridgeway.kernels.cpu.stream import multiply
+from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import LEAST, measure_unit
 
@@ -311,6 +313,8 @@ def unroll(control_address: int, table_address: int, member: int, number: int) -
         phase = _head(control, phase, table)
         phase = _choose(control, phase, table, step)
     if member > 0:
+        ahead, helpers = control[AHEAD], table[UF.threads] - 1
         leave(control)
+        read_ahead(control, ahead, number, member - 1, helpers)
     else:
         close(control)

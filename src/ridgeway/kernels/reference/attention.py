@@ -6,6 +6,8 @@ that are combined with an online softmax (Milakov and Gimelshein 2018) in order.
 on how many rows the query has or on how the prompt was cut, so neither do the bits of the result.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ridgeway.core.arrays import BoolArray, FloatArray, IntArray
@@ -14,15 +16,29 @@ from ridgeway.core.query import Entry
 CHUNK = 64
 _LOWEST = np.finfo(np.float32).min
 
+Rounding = Callable[[FloatArray], FloatArray]
+
+
+def exactly(numbers: FloatArray) -> FloatArray:
+    """No rounding."""
+    return numbers
+
 
 def attend(
-    q: FloatArray, keys: FloatArray, values: FloatArray, entry: Entry, sees: BoolArray, window: int | None
+    q: FloatArray,
+    keys: FloatArray,
+    values: FloatArray,
+    entry: Entry,
+    sees: BoolArray,
+    window: int | None,
+    rounded: Rounding = exactly,
 ) -> FloatArray:
     """q: (R, heads, head_dim), scaled. keys, values: (slots, kv_heads, head_dim), the whole pool.
 
     sees: (R, R), the query's visibility. window: how many positions back a row sees, itself included; None: all.
-    Returns (R, heads, head_dim).
+    rounded: what happens to queries and weights before they meet keys and values. Returns (R, heads, head_dim).
     """
+    q = rounded(q)
     rows, heads, head_dim = q.shape
     kv_heads = keys.shape[1]
     grouped = np.ascontiguousarray(q.reshape(rows, kv_heads, heads // kv_heads, head_dim))
@@ -46,7 +62,7 @@ def attend(
         weights = np.exp(scores - new_peak)
         shrink = np.exp(peak - new_peak)
         mass = mass * shrink + weights.sum(axis=-1, keepdims=True)
-        mixed = mixed * shrink + np.matmul(weights, np.ascontiguousarray(v))
+        mixed = mixed * shrink + np.matmul(rounded(weights), np.ascontiguousarray(v))
         peak = new_peak
     return np.asarray((mixed / mass).reshape(rows, heads, head_dim), dtype=np.float32)
 
