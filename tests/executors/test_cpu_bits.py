@@ -114,6 +114,37 @@ def test_few_rows_shared_among_threads_give_the_bits_of_one_thread(config, kv):
             assert_array_equal(one, expected)
 
 
+@pytest.mark.parametrize("others", [[39], [30, 39], [39, 39], []], ids=str)
+@pytest.mark.parametrize("rows", [[39], [0], [3, 17, 18, 39], [39, 2], [5, 5, 20], list(range(1, 40)), []], ids=str)
+def test_rows_that_nobody_reads_change_no_bit(executor, rows, others):
+    """The last layer leaves them out; their K/V are there all the same."""
+    everyone = entry(TOKENS[:40], 0, 0)
+    everyone = with_reads(everyone, list(range(40)))
+    whole = executor.forward(Batch((everyone,), plain_selection(40))).answers[0]
+    layers = range(executor.config.layers)
+    before = [executor.kv(layer, np.arange(40)) for layer in layers]
+    for slots in (np.arange(40), 100 + np.arange(40)):
+        executor.move(900 + np.arange(40), slots)  # something else
+    batch = Batch(
+        (with_reads(entry(TOKENS[:40], 0, 0), rows), with_reads(entry(TOKENS[:40], 0, 100), others)),
+        plain_selection(len(rows) + len(others)),
+    )
+    part, other = executor.forward(batch).answers
+    for answer, read in ((part, rows), (other, others)):
+        assert_array_equal(answer.logits, whole.logits[read])
+        assert_array_equal(answer.hidden, whole.hidden[read])
+    for layer, kept in zip(layers, before, strict=True):
+        for slots in (np.arange(40), 100 + np.arange(40)):
+            for found, expected in zip(executor.kv(layer, slots), kept, strict=True):
+                assert_array_equal(found, expected)
+
+
+def with_reads(one, rows):
+    rows = ints(rows)
+    read = Readout.of(rows, one.query.positions[rows] + 1, sampled=False, measures={"logits", "hidden"})
+    return Entry(Query(one.query.tokens, one.query.positions, one.query.visibility, read), one.cached, one.slots)
+
+
 def test_slots_in_any_order_give_the_same_bits(executor):
     (expected,) = run(executor, entry(TOKENS[:90], 0, 0))
     one = entry(TOKENS[:90], 0, 0)

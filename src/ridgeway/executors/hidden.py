@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray
+from ridgeway.core.arrays import FloatArray, IntArray, span
 from ridgeway.core.query import Answer, Batch
 
 
@@ -13,16 +13,16 @@ def with_hidden(
 ) -> tuple[Answer, ...]:
     """The answers, with the hidden states of those whose readout measures them.
 
-    take: rows of the batch, (n,), to their residual stream, (n, hidden), as a copy.
+    take: numbers of read rows in the batch's order, (n,), to their residual stream, (n, hidden), as a copy.
     """
     if not any("hidden" in entry.query.read.measures for entry in batch.entries):
         return answers
     wanted = ["hidden" in entry.query.read.measures for entry in batch.entries]
     lengths = [len(entry.query.read) for entry in batch.entries]
-    rows = batch.read_rows
+    reads = span(0, sum(lengths))
     if not all(wanted):
-        rows = rows[np.repeat(wanted, lengths)]
-    hidden = np.asarray(take(rows), dtype=np.float32)
+        reads = reads[np.repeat(wanted, lengths)]
+    hidden = np.asarray(take(reads), dtype=np.float32)
     result, start = [], 0
     for answer, wants, length in zip(answers, wanted, lengths, strict=True):
         if wants:

@@ -107,7 +107,9 @@ class ReferenceExecutor:
                 x = x + self._attention(layer, x, angles, batch, seen)
             if runs[1]:
                 x = x + self._mlp(layer, x)
-        return Forward(with_hidden(answer(self._logits(x, batch), batch), batch, lambda rows: x[rows]))
+        return Forward(
+            with_hidden(answer(self._logits(x, batch), batch), batch, lambda reads: x[batch.read_rows[reads]])
+        )
 
     def _attention(
         self,

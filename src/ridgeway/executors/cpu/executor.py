@@ -137,8 +137,9 @@ class CpuExecutor:
             self._stream(control, step, member, number)
 
         self._team.run(work)
-        hidden = self._buffers.x[:, : self.config.hidden]
-        return Forward(with_hidden(self._answers(batch), batch, lambda rows: hidden[rows]))
+        hidden, trimmed = self._buffers.x[:, : self.config.hidden], self._buffers.step[S.trims]
+        answers = self._answers(batch)
+        return Forward(with_hidden(answers, batch, lambda reads: hidden[reads if trimmed else batch.read_rows[reads]]))
 
     def _ahead_after(self, batch: Batch) -> Ahead:
         """What is likely to be read first after `batch`. Of several sequences nothing: it was measured not to help."""
@@ -203,6 +204,7 @@ class CpuExecutor:
         step[S.whole] = tasks // self.threads * self.threads if cut else tasks
         step[S.pieces] = min(self.threads, int(plan.blocks[:, B.rows].max()))
         step[S.alone] = not splits and rows == len(batch.entries)
+        step[S.trims] = reads < rows and not step[S.alone] and bool((np.diff(batch.read_rows) > 0).all())
         step[S.measures] = any(measures_needed(entry.query.read) for entry in batch.entries)
         if batch.sublayers is not None or not self._runs_whole:
             self._weights.layers[:, _RUNS] = 1 if batch.sublayers is None else batch.sublayers

@@ -9,7 +9,7 @@ from ridgeway.kernels.cpu.isa import InstructionSet
 from ridgeway.kernels.cpu.layout import LAYER_LONGS, MATRIX_LONGS, L, M
 from ridgeway.kernels.cpu.matmul import matmul_kernel
 from ridgeway.kernels.cpu.residence import Room, aligned
-from ridgeway.kernels.cpu.tiles import OUTPUTS, TILE_FORMATS, TiledMatrix, tile_matrix
+from ridgeway.kernels.cpu.tiles import GROUP, OUTPUTS, TILE_FORMATS, TiledMatrix, tile_matrix
 from ridgeway.models.model import Model
 from ridgeway.quant.quantize import quantized
 
@@ -84,9 +84,9 @@ class HeldWeights:
             table[place : place + MATRIX_LONGS] = self._matrix(f"layers.{index}.{name}")
 
     def _vector(self, name: str) -> int:
-        """Address of a vector as floats, followed by zeros up to a whole tile."""
+        """Address of a vector as floats, followed by zeros up to whatever rows and heads are padded to."""
         values = self._model.tensors[name].dequantize()
-        held = aligned(4 * padded(len(values))).view(np.float32)
+        held = aligned(4 * padded(len(values), GROUP)).view(np.float32)
         held[: len(values)] = values
         self._owned.append(held)
         self.nbytes[name] = 4 * len(values)

@@ -107,7 +107,8 @@ class StepFields(NamedTuple):
     pieces: int  # into which the rows of each of the others are cut
     alone: int  # whether every query has one row, and segments are no tasks
     reads: int
-    read_rows: int
+    read_rows: int  # the list of them
+    trims: int  # whether they are less than all, in ascending order: the last layer leaves out what nobody reads
     measures: int  # whether more than the best logit is wanted
     final_norm: int
     head: int  # address of the head's matrix table

@@ -140,9 +140,9 @@ def _project(control, phase, step, layer, member):
 
 
 @njit(error_model="numpy")
-def _add_product(control, phase, step, matrix, bias, x, x_stride, packed, packed_bytes):
+def _add_product(control, phase, step, rows, matrix, bias, x, x_stride, packed, packed_bytes):
     """A product and its bias, added to the residual stream."""
-    rows, stride = step[S.rows], step[S.product_stride]
+    stride = step[S.product_stride]
     total = matrix[M.tile_count]
     while True:
         first, count = claim(control, phase, total, 1, step[S.threads])
@@ -165,9 +165,9 @@ def _add_bias(out, bias, count):
 
 
 @njit(error_model="numpy")
-def _gate_and_up(control, phase, step, layer, member):
+def _gate_and_up(control, phase, step, rows, layer, member):
     """Gate and up products of the same outputs in one task, which also gates and quantizes: two tiles, one group."""
-    rows, stride = step[S.rows], step[S.product_stride]
+    stride = step[S.product_stride]
     gates, ups = at(layer, L.gate), at(layer, L.up)
     tiles = gates[M.tile_count]
     total = (tiles + 1) // 2
@@ -228,9 +228,9 @@ def _piece(task, whole, pieces):
 
 
 @njit(error_model="numpy")
-def _attend(control, phase, step, layer, member):
+def _attend(control, phase, step, layer, member, trims):
     """A task is a block of rows and a K/V head; where few are left for many threads, a piece of its rows. With long
-    contexts and few rows it is a segment of keys.
+    contexts and few rows it is a segment of keys. trims: blocks of which no row is read are left out.
     """
     segments, pieces, heads = step[S.segments], step[S.pieces], step[S.kv_heads]
     total, whole = step[S.blocks] * heads, step[S.whole]
@@ -250,6 +250,8 @@ def _attend(control, phase, step, layer, member):
             number, part, parts = _piece(task, whole, pieces)
             head = number % heads
             block = longs(step[S.block_table] + number // heads * BLOCK_LONGS * 8)
+            if trims and not _any_read(step, block):
+                continue
             after = NOTHING_AHEAD
             if task + 1 < first + count:
                 number, segment, _ = _piece(task + 1, whole, pieces)
@@ -266,6 +268,41 @@ def _attend(control, phase, step, layer, member):
     if step[S.splits] == 0 and step[S.heads] // heads * step[S.head_dim] % GROUP == 0:
         return phase + 1  # the tasks have quantized what they returned
     return _conclude_attention(control, phase + 1, step)
+
+
+@njit(error_model="numpy")
+def _any_read(step, block):
+    """Whether a row of the block is read."""
+    read, first = longs(step[S.read_rows]), block[B.first_row]
+    found = False
+    for number in range(step[S.reads]):
+        found = found or first <= read[number] < first + block[B.rows]
+    return found
+
+
+@njit(error_model="numpy")
+def _move_read(control, phase, step):
+    """Of the residual stream and of what attention returned, rows that are read to the front. They keep their order, so
+    that none is written over before it is moved.
+    """
+    while True:
+        first, count = claim(control, phase, 1, 1, step[S.threads])
+        if first < 0:
+            return phase + 1
+        read = longs(step[S.read_rows])
+        for number in range(step[S.reads]):
+            if read[number] != number:
+                _move_row(step[S.x], 4 * step[S.x_stride], read[number], number)
+                _move_row(step[S.mixed], 4 * step[S.mixed_stride], read[number], number)
+                _move_row(step[S.packed], step[S.packed_bytes], read[number], number)
+        finish(control, phase, 1, count)
+
+
+@njit(error_model="numpy")
+def _move_row(rows, row_bytes, source, target):
+    here, there = floats(rows + source * row_bytes), floats(rows + target * row_bytes)
+    for i in range(0, row_bytes // 4, LANES):
+        store(there, i, load(here, i))
 
 
 @njit(error_model="numpy")
@@ -287,6 +324,12 @@ def _conclude_attention(control, phase, step):
 
 
 @njit(error_model="numpy")
+def _read_rows(step):
+    """Where it is listed which rows of the residual stream are read; 0: they are the first ones."""
+    return 0 if step[S.trims] else step[S.read_rows]
+
+
+@njit(error_model="numpy")
 def _head(control, phase, step, member):
     """Logits of the rows that are read, and what is wanted of them while they are in the cache."""
     reads = step[S.reads]
@@ -301,7 +344,7 @@ def _head(control, phase, step, member):
         if first < 0:
             return phase + 1
         if not ready:
-            _norm_row(step, step[S.read_rows], 0, step[S.final_norm], normed, packed)
+            _norm_row(step, _read_rows(step), 0, step[S.final_norm], normed, packed)
             ready = True
         for unit in range(first, first + count):
             start = unit * HEAD_UNIT
@@ -327,19 +370,29 @@ def _head(control, phase, step, member):
 
 
 @njit(error_model="numpy")
-def _layer(control, phase, step, layer, member):
+def _layer(control, phase, step, layer, member, trims):
+    """trims: of the last layer nothing is wanted but K/V of all rows, and the rows that are read."""
     rows = step[S.rows]
     if layer[L.runs_attention]:
         phase = _norm_rows(control, phase, step, rows, 0, layer[L.attn_norm])
         phase = _project(control, phase, step, layer, member)
         phase = _store_heads(control, phase, step, layer, member)
-        phase = _attend(control, phase, step, layer, member)
+        if trims and step[S.reads] == 0:
+            return phase
+        phase = _attend(control, phase, step, layer, member, trims and not step[S.splits])
+    if trims:
+        phase = _move_read(control, phase, step)
+        rows = step[S.reads]
+        if rows == 0:
+            return phase
+    if layer[L.runs_attention]:
         mixed, packed = step[S.mixed], step[S.packed]
         output = at(layer, L.o)
         phase = _add_product(
             control,
             phase,
             step,
+            rows,
             output,
             layer[L.o_bias],
             mixed,
@@ -349,11 +402,12 @@ def _layer(control, phase, step, layer, member):
         )
     if layer[L.runs_mlp]:
         phase = _norm_rows(control, phase, step, rows, 0, layer[L.mlp_norm])
-        phase = _gate_and_up(control, phase, step, layer, member)
+        phase = _gate_and_up(control, phase, step, rows, layer, member)
         phase = _add_product(
             control,
             phase,
             step,
+            rows,
             at(layer, L.down),
             layer[L.down_bias],
             step[S.gated],
@@ -372,9 +426,10 @@ def weight_stream(control_address: int, step_address: int, member: int, number: 
     phase = step[S.first_phase]
     for index in range(step[S.layers]):
         layer = longs(step[S.layer_table] + index * LAYER_LONGS * 8)
-        phase = _layer(control, phase, step, layer, member)
+        trims = step[S.trims] != 0 and index == step[S.layers] - 1
+        phase = _layer(control, phase, step, layer, member, trims)
     if step[S.reads] > 0:
-        phase = _norm_rows(control, phase, step, step[S.reads], step[S.read_rows], step[S.final_norm])
+        phase = _norm_rows(control, phase, step, step[S.reads], _read_rows(step), step[S.final_norm])
         phase = _head(control, phase, step, member)
     if member > 0:
         ahead, helpers = control[AHEAD], step[S.threads] - 1
