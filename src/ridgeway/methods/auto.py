@@ -43,6 +43,7 @@ _REVISE = 48  # guessing steps after which a request's drafters are looked over
 _TRYING = 0.01  # share of the time that may be spent on depths that do not look best, to learn what they take
 _TRY_EVERY = 32
 _WORTHY = 0.03  # tokens that the draft head adds; below that it is not asked
+_PROMISE = 1.05  # times the tokens per second without: less is within what the estimates of asking are wrong by
 _DRAFTERS = ("text", "answers", "head", "suffix", "recycling")
 _HIDDEN: frozenset[Measure] = frozenset({"hidden"})
 _LINES = 16  # of explanation, kept for a request
@@ -211,7 +212,7 @@ class Controller(Drafter):
         plain = streams.price(choice.drafted)
         asking = streams.price(choice.drafted + self.asking.rows(len(worthy))) if worthy else plain
         asking += self.asking.seconds(len(worthy), plain)
-        if not worthy or (now + more) * plain < now * asking:
+        if not worthy or (now + more) * plain < _PROMISE * now * asking:
             # Whether it would pay shows only if it is tried, now and then.
             cost = self.asking.seconds(len(able), plain)
             if self._steps % _TRY_EVERY or self._tried + cost > _TRYING * self._time:
