@@ -1,4 +1,4 @@
-"""Perplexity of a text by executor: what packed weights, integer products and fp16 K/V cost in quality.
+"""Perplexity of a text by executor: what packed weights, integer products and attention in bf16 cost in quality.
 
     python benchmarks/perplexity.py TEXT.txt [-m MODEL] [--executors cpu,reference] [--tokens 2048] [--window 512]
 
