@@ -21,8 +21,9 @@ from ridgeway.kernels.cpu.attention import (
     widen_keys,
 )
 from ridgeway.kernels.cpu.isa import processor_features
-from ridgeway.kernels.cpu.lanes import dot_pairs, dot_pairs_plainly, floats, load, longs, store
+from ridgeway.kernels.cpu.lanes import floats, load, longs, store
 from ridgeway.kernels.cpu.layout import CHUNK
+from ridgeway.kernels.cpu.pairs import dot_pairs, dot_pairs_plainly
 from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD, Ahead, share
 from ridgeway.testing import bf16
 

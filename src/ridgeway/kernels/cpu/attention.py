@@ -6,7 +6,7 @@ Gimelshein 2018) in order; then segments are, in order. Nothing in this depends 
 prompt was cut, or on who computes which segment, so neither do the bits of the result. K/V are read as stored, those of
 rows of the same step included.
 
-Products are of bf16 numbers, two at a time, summed in float32 (`lanes.dot_pairs`): queries, keys, values and the
+Products are of bf16 numbers, two at a time, summed in float32 (`pairs.dot_pairs`): queries, keys, values and the
 weights of values are rounded to it, as on GPUs. A score is a sum in 16 lanes over pairs of a head's dimensions, four
 keys at a time; values are mixed by pairs of keys, so those of two keys are put side by side first: as they are read,
 or, where more queries see a chunk, once for all of them (`pair_values`). Where there are registers for it, three
@@ -22,23 +22,21 @@ from ridgeway.kernels.cpu.lanes import (
     at,
     brains,
     broadcast,
-    dot_pairs,
     first_lane,
     first_lanes,
     floats,
     fma,
     fma1,
     load,
-    load_pairs,
     max_lanes,
     maximum,
-    pair,
     signed_bytes,
     store,
     store_sums,
     sum_lanes,
 )
 from ridgeway.kernels.cpu.layout import CHUNK, LANES
+from ridgeway.kernels.cpu.pairs import dot_pairs, load_pairs, pair
 from ridgeway.kernels.cpu.prefetching import FOUR_VECTORS, ask, ask_four, lines_of
 
 LOWEST = np.float32(np.finfo(np.float32).min)
@@ -92,9 +90,15 @@ def widen_keys(storage, scales, slots, count, width, out):
 
 
 @njit(error_model="numpy")
-def _key(storage, slots, key, width):
-    """The pairs of a key, as floats of the same bits."""
-    return floats(storage + slots[key] * width * 2)
+def _four_keys(storage, slots, j, count, width):
+    """The pairs of the `j`-th of `count` keys and of the three after it, or of the last one where there are fewer."""
+    last, size = count - 1, width * 2
+    return (
+        floats(storage + slots[j] * size),
+        floats(storage + slots[min(j + 1, last)] * size),
+        floats(storage + slots[min(j + 2, last)] * size),
+        floats(storage + slots[min(j + 3, last)] * size),
+    )
 
 
 @njit(error_model="numpy")
@@ -103,16 +107,9 @@ def score(storage, slots, count, width, query, ahead, out):
 
     storage: address of this head's keys; slots: where in it they are. ahead: what to ask for meanwhile.
     """
-    last = count - 1
     for j in range(0, count, 4):
-        k, m, n = min(j + 1, last), min(j + 2, last), min(j + 3, last)
         ask_four(ahead, j)
-        w, x, y, z = (
-            _key(storage, slots, j, width),
-            _key(storage, slots, k, width),
-            _key(storage, slots, m, width),
-            _key(storage, slots, n, width),
-        )
+        w, x, y, z = _four_keys(storage, slots, j, count, width)
         a = b = c = d = broadcast(ZERO)
         for i in range(0, width // 2, LANES):
             q = load(query, i)
@@ -127,16 +124,9 @@ def score(storage, slots, count, width, query, ahead, out):
 @njit(error_model="numpy")
 def score_three(storage, slots, count, width, first, second, third, ahead, out):
     """`score` of three queries; out (3, 64)."""
-    last = count - 1
     for j in range(0, count, 4):
-        k, m, n = min(j + 1, last), min(j + 2, last), min(j + 3, last)
         ask_four(ahead, j)
-        w, x, y, z = (
-            _key(storage, slots, j, width),
-            _key(storage, slots, k, width),
-            _key(storage, slots, m, width),
-            _key(storage, slots, n, width),
-        )
+        w, x, y, z = _four_keys(storage, slots, j, count, width)
         a = b = c = d = broadcast(ZERO)
         e = f = g = h = broadcast(ZERO)
         s = t = u = v = broadcast(ZERO)

@@ -16,14 +16,13 @@ from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from ridgeway.kernels.cpu.isa import processor_features
 from ridgeway.kernels.cpu.layout import LANES
 
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_HALVES = ir.VectorType(ir.IntType(16), LANES)
+VECTOR = ir.VectorType(_FLOAT, LANES)
+HALVES = ir.VectorType(ir.IntType(16), LANES)
 _BYTES = ir.VectorType(ir.IntType(8), LANES)
-_WORDS = ir.VectorType(ir.IntType(32), LANES)
+WORDS = ir.VectorType(ir.IntType(32), LANES)
 
 
 class LanesType(types.Type):
@@ -39,7 +38,7 @@ lanes_type = LanesType()
 @register_model(LanesType)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any) -> None:
-        super().__init__(manager, fe_type, _VECTOR)
+        super().__init__(manager, fe_type, VECTOR)
 
 
 def _operator(symbol: Any, instruction: str) -> None:
@@ -61,7 +60,7 @@ for _symbol, _instruction in (
     _operator(_symbol, _instruction)
 
 
-def constant(values: Any, type_: Any = _VECTOR) -> Any:
+def constant(values: Any, type_: Any = VECTOR) -> Any:
     """An LLVM vector constant; one number is repeated over the lanes."""
     if not isinstance(values, list):
         values = [values] * type_.count
@@ -84,7 +83,8 @@ def call(builder: Any, name: str, result: Any, *args: Any) -> Any:
     return builder.call(function, args)
 
 
-def _load(builder: Any, pointer: Any, index: Any, type_: Any, align: int) -> Any:
+def vector_at(builder: Any, pointer: Any, index: Any, type_: Any, align: int) -> Any:
+    """The vector from `pointer[index]` on."""
     place = builder.bitcast(builder.gep(pointer, [index]), type_.as_pointer())
     load = builder.load(place)
     load.align = align
@@ -150,14 +150,14 @@ def load(typingctx: Any, pointer: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if sig.args[0].dtype == types.float32:
-            return _load(builder, *args, _VECTOR, 4)
+            return vector_at(builder, *args, VECTOR, 4)
         if sig.args[0].dtype == types.int8:
-            return builder.sitofp(_load(builder, *args, _BYTES, 1), _VECTOR)
+            return builder.sitofp(vector_at(builder, *args, _BYTES, 1), VECTOR)
         if sig.args[0].dtype == types.int16:
-            wide = builder.zext(_load(builder, *args, _HALVES, 2), _WORDS)
-            return builder.bitcast(builder.shl(wide, constant(16, _WORDS)), _VECTOR)
-        packed = builder.bitcast(_load(builder, *args, _HALVES, 2), ir.VectorType(ir.HalfType(), LANES))
-        return builder.fpext(packed, _VECTOR)
+            wide = builder.zext(vector_at(builder, *args, HALVES, 2), WORDS)
+            return builder.bitcast(builder.shl(wide, constant(16, WORDS)), VECTOR)
+        packed = builder.bitcast(vector_at(builder, *args, HALVES, 2), ir.VectorType(ir.HalfType(), LANES))
+        return builder.fpext(packed, VECTOR)
 
     return lanes_type(pointer, types.int64), codegen
 
@@ -167,7 +167,7 @@ def load_integers(typingctx: Any, pointer: Any, index: Any) -> Any:
     """16 int32 from `pointer[index]` on, as the nearest floats."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.sitofp(_load(builder, *args, _WORDS, 4), _VECTOR)
+        return builder.sitofp(vector_at(builder, *args, WORDS, 4), VECTOR)
 
     return lanes_type(pointer, types.int64), codegen
 
@@ -181,92 +181,20 @@ def store(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
         if sig.args[0].dtype == types.float32:
             _store(builder, value, pointer, index, 4)
         elif sig.args[0].dtype == types.int16:
-            _store(builder, builder.trunc(_brains(builder, value), _HALVES), pointer, index, 2)
+            _store(builder, builder.trunc(brain_bits(builder, value), HALVES), pointer, index, 2)
         else:
             rounded = builder.fptrunc(value, ir.VectorType(ir.HalfType(), LANES))
-            _store(builder, builder.bitcast(rounded, _HALVES), pointer, index, 2)
+            _store(builder, builder.bitcast(rounded, HALVES), pointer, index, 2)
 
     return types.void(pointer, types.int64, lanes_type), codegen
 
 
-def _brains(builder: Any, value: Any) -> Any:
+def brain_bits(builder: Any, value: Any) -> Any:
     """bf16 of 16 floats, rounded to nearest even, in the lower halves of words."""
-    bits = builder.bitcast(value, _WORDS)
-    odd = builder.and_(builder.lshr(bits, constant(16, _WORDS)), constant(1, _WORDS))
-    rounded = builder.add(bits, builder.add(odd, constant(0x7FFF, _WORDS)))
-    return builder.lshr(rounded, constant(16, _WORDS))
-
-
-def _pairs(builder: Any, low: Any, high: Any) -> Any:
-    """Words as 16 pairs of bf16."""
-    return builder.bitcast(builder.or_(low, builder.shl(high, constant(16, _WORDS))), _VECTOR)
-
-
-@intrinsic
-def load_pairs(typingctx: Any, first: Any, second: Any, index: Any) -> Any:
-    """Pairs of bf16 numbers: 16 from `first[index]` on, each with one from `second[index]` on."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        first, second, index = args
-        low, high = (builder.zext(_load(builder, one, index, _HALVES, 2), _WORDS) for one in (first, second))
-        return _pairs(builder, low, high)
-
-    return lanes_type(first, second, types.int64), codegen
-
-
-@intrinsic
-def pair(typingctx: Any, low: Any, high: Any) -> Any:
-    """Pairs of two floats each, rounded to bf16."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _pairs(builder, *(_brains(builder, one) for one in args))
-
-    return lanes_type(lanes_type, lanes_type), codegen
-
-
-class _Brain(ir.Type):  # type: ignore[misc]
-    """LLVM's bf16, which llvmlite has no name for."""
-
-    intrinsic_name = "bf16"
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Brain)
-
-    def __hash__(self) -> int:
-        return hash(_Brain)
-
-
-def _dot_pairs(native: bool) -> Any:
-    """The intrinsic that multiplies pairs, by the instruction for it or without."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        a, b, total = args
-        if native:
-            brains = ir.VectorType(_Brain(), 2 * LANES)
-            a, b = builder.bitcast(a, brains), builder.bitcast(b, brains)
-            return call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _VECTOR, total, a, b)
-        a, b = builder.bitcast(a, _WORDS), builder.bitcast(b, _WORDS)
-        high, shift = constant(0xFFFF0000, _WORDS), constant(16, _WORDS)
-        for part in (lambda word: builder.and_(word, high), lambda word: builder.shl(word, shift)):
-            x, y = (builder.bitcast(part(word), _VECTOR) for word in (a, b))
-            total = call(builder, "llvm.fma.v16f32", _VECTOR, x, y, total)
-        return total
-
-    @intrinsic
-    def dot(typingctx: Any, a: Any, b: Any, total: Any) -> Any:
-        """`total` plus the products of 16 pairs of bf16: first those of their second numbers, then those of their first
-        ones, each a fused multiply-add. So does `vdpbf16ps` (but where a result is below 1.2e-38: it takes that for 0).
-        """
-        return lanes_type(lanes_type, lanes_type, lanes_type), codegen
-
-    return dot
-
-
-dot_pairs_plainly = _dot_pairs(native=False)
-dot_pairs = _dot_pairs(native=True) if "avx512bf16" in processor_features() else dot_pairs_plainly
+    bits = builder.bitcast(value, WORDS)
+    odd = builder.and_(builder.lshr(bits, constant(16, WORDS)), constant(1, WORDS))
+    rounded = builder.add(bits, builder.add(odd, constant(0x7FFF, WORDS)))
+    return builder.lshr(rounded, constant(16, WORDS))
 
 
 @intrinsic
@@ -275,7 +203,7 @@ def store_rounded(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer, index, value = args
-        whole = builder.fptosi(call(builder, "llvm.rint.v16f32", _VECTOR, value), _WORDS)
+        whole = builder.fptosi(call(builder, "llvm.rint.v16f32", VECTOR, value), WORDS)
         _store(builder, builder.trunc(whole, _BYTES), pointer, index, 1)
         return call(builder, "llvm.vector.reduce.add.v16i32", ir.IntType(32), whole)
 
@@ -310,7 +238,7 @@ def _elementwise(name: str, count: int) -> Any:
     intrinsic_name = f"llvm.{name}.v16f32"
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return call(builder, intrinsic_name, _VECTOR, *args)
+        return call(builder, intrinsic_name, VECTOR, *args)
 
     if count == 1:
 
@@ -372,8 +300,8 @@ def power_of_two(typingctx: Any, exponent: Any) -> Any:
     """2 to the whole numbers `exponent`, from -126 to 127, lane by lane."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        biased = builder.add(builder.fptosi(args[0], _WORDS), constant(127, _WORDS))
-        return builder.bitcast(builder.shl(biased, constant(23, _WORDS)), _VECTOR)
+        biased = builder.add(builder.fptosi(args[0], WORDS), constant(127, WORDS))
+        return builder.bitcast(builder.shl(biased, constant(23, WORDS)), VECTOR)
 
     return lanes_type(lanes_type), codegen
 
@@ -384,7 +312,7 @@ def first_lanes(typingctx: Any, value: Any, count: Any, rest: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value, count, rest = args
-        lane = ir.Constant(_WORDS, list(range(LANES)))
+        lane = ir.Constant(WORDS, list(range(LANES)))
         taken = builder.icmp_signed("<", lane, splat(builder, builder.trunc(count, ir.IntType(32))))
         return builder.select(taken, value, splat(builder, rest))
 
@@ -480,9 +408,9 @@ def store_first(typingctx: Any, pointer: Any, index: Any, value: Any, count: Any
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer, index, value, count = args
-        lane = ir.Constant(_WORDS, list(range(LANES)))
+        lane = ir.Constant(WORDS, list(range(LANES)))
         taken = builder.icmp_signed("<", lane, splat(builder, builder.trunc(count, ir.IntType(32))))
-        place = builder.bitcast(builder.gep(pointer, [index]), _VECTOR.as_pointer())
+        place = builder.bitcast(builder.gep(pointer, [index]), VECTOR.as_pointer())
         align = ir.Constant(ir.IntType(32), 4)
         name = "llvm.masked.store.v16f32.p0"
         call(builder, name, ir.VoidType(), value, place, align, taken)

@@ -20,6 +20,7 @@ from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD
 from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
+from ridgeway.kernels.cpu.trimming import any_read, move_read, read_rows
 from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best
 
 
@@ -250,7 +251,7 @@ def _attend(control, phase, step, layer, member, trims):
             number, part, parts = _piece(task, whole, pieces)
             head = number % heads
             block = longs(step[S.block_table] + number // heads * BLOCK_LONGS * 8)
-            if trims and not _any_read(step, block):
+            if trims and not any_read(step, block):
                 continue
             after = NOTHING_AHEAD
             if task + 1 < first + count:
@@ -268,41 +269,6 @@ def _attend(control, phase, step, layer, member, trims):
     if step[S.splits] == 0 and step[S.heads] // heads * step[S.head_dim] % GROUP == 0:
         return phase + 1  # the tasks have quantized what they returned
     return _conclude_attention(control, phase + 1, step)
-
-
-@njit(error_model="numpy")
-def _any_read(step, block):
-    """Whether a row of the block is read."""
-    read, first = longs(step[S.read_rows]), block[B.first_row]
-    found = False
-    for number in range(step[S.reads]):
-        found = found or first <= read[number] < first + block[B.rows]
-    return found
-
-
-@njit(error_model="numpy")
-def _move_read(control, phase, step):
-    """Of the residual stream and of what attention returned, rows that are read to the front. They keep their order, so
-    that none is written over before it is moved.
-    """
-    while True:
-        first, count = claim(control, phase, 1, 1, step[S.threads])
-        if first < 0:
-            return phase + 1
-        read = longs(step[S.read_rows])
-        for number in range(step[S.reads]):
-            if read[number] != number:
-                _move_row(step[S.x], 4 * step[S.x_stride], read[number], number)
-                _move_row(step[S.mixed], 4 * step[S.mixed_stride], read[number], number)
-                _move_row(step[S.packed], step[S.packed_bytes], read[number], number)
-        finish(control, phase, 1, count)
-
-
-@njit(error_model="numpy")
-def _move_row(rows, row_bytes, source, target):
-    here, there = floats(rows + source * row_bytes), floats(rows + target * row_bytes)
-    for i in range(0, row_bytes // 4, LANES):
-        store(there, i, load(here, i))
 
 
 @njit(error_model="numpy")
@@ -324,12 +290,6 @@ def _conclude_attention(control, phase, step):
 
 
 @njit(error_model="numpy")
-def _read_rows(step):
-    """Where it is listed which rows of the residual stream are read; 0: they are the first ones."""
-    return 0 if step[S.trims] else step[S.read_rows]
-
-
-@njit(error_model="numpy")
 def _head(control, phase, step, member):
     """Logits of the rows that are read, and what is wanted of them while they are in the cache."""
     reads = step[S.reads]
@@ -344,7 +304,7 @@ def _head(control, phase, step, member):
         if first < 0:
             return phase + 1
         if not ready:
-            _norm_row(step, _read_rows(step), 0, step[S.final_norm], normed, packed)
+            _norm_row(step, read_rows(step), 0, step[S.final_norm], normed, packed)
             ready = True
         for unit in range(first, first + count):
             start = unit * HEAD_UNIT
@@ -381,7 +341,7 @@ def _layer(control, phase, step, layer, member, trims):
             return phase
         phase = _attend(control, phase, step, layer, member, trims and not step[S.splits])
     if trims:
-        phase = _move_read(control, phase, step)
+        phase = move_read(control, phase, step)
         rows = step[S.reads]
         if rows == 0:
             return phase
@@ -429,7 +389,7 @@ def weight_stream(control_address: int, step_address: int, member: int, number: 
         trims = step[S.trims] != 0 and index == step[S.layers] - 1
         phase = _layer(control, phase, step, layer, member, trims)
     if step[S.reads] > 0:
-        phase = _norm_rows(control, phase, step, step[S.reads], _read_rows(step), step[S.final_norm])
+        phase = _norm_rows(control, phase, step, step[S.reads], read_rows(step), step[S.final_norm])
         phase = _head(control, phase, step, member)
     if member > 0:
         ahead, helpers = control[AHEAD], step[S.threads] - 1
