@@ -10,6 +10,7 @@ from ridgeway.core.visibility import BIDIRECTIONAL, CAUSAL, Block, Tree
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.executors.cpu import CpuExecutor
 from ridgeway.executors.reference import ReferenceExecutor
+from ridgeway.kernels.cpu.layout import S
 from ridgeway.testing import bf16, toy_config, toy_model
 
 GENERATOR = np.random.default_rng(5)
@@ -63,7 +64,7 @@ def test_logits_are_those_of_the_reference_executor(config, visibility):
         rows = entry(TOKENS[cached : cached + count], cached, 0, visibility)
         (expected,), (found,) = run(reference, rows), run(cpu, rows)
         assert np.abs(found - expected).max() < 5e-3  # a sum in another order may be rounded the other way
-        assert np.abs(found - expected).mean() < 3e-4
+        assert np.abs(found - expected).mean() < 8e-4
 
 
 def test_chunks_of_any_size_give_the_same_bits(executor):
@@ -130,6 +131,8 @@ def test_rows_that_nobody_reads_change_no_bit(executor, rows, others):
         plain_selection(len(rows) + len(others)),
     )
     part, other = executor.forward(batch).answers
+    reads = [*rows, *(40 + row for row in others)]
+    assert executor._buffers.step[S.trims] == (reads == sorted(set(reads)))
     for answer, read in ((part, rows), (other, others)):
         assert_array_equal(answer.logits, whole.logits[read])
         assert_array_equal(answer.hidden, whole.hidden[read])
@@ -137,6 +140,36 @@ def test_rows_that_nobody_reads_change_no_bit(executor, rows, others):
         for slots in (np.arange(40), 100 + np.arange(40)):
             for found, expected in zip(executor.kv(layer, slots), kept, strict=True):
                 assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("skipped", [None, 0, 1], ids=["whole", "no attention", "no MLP"])
+def test_rows_that_nobody_reads_change_no_bit_beside_others(executor, skipped):
+    """A row behind a long context, a chunk of a prompt behind a cached prefix, branches; the last layer in part."""
+    sublayers = np.ones((executor.config.layers, 2), dtype=np.bool_)
+    if skipped is not None:
+        sublayers[-1, skipped] = False
+    run(executor, entry(TOKENS[:600], 0, 0))
+    run(executor, entry(TOKENS[:70], 0, 700))
+    tree = entry([10, 11, 20, 12, 30], 70, 900, Tree.of_parents(ints([-1, 0, 0, 1, 2])), [70, 71, 71, 72, 72])
+    executor.move(700 + np.arange(70), 900 + np.arange(70))
+    mixed = [entry([9], 600, 0), entry(TOKENS[70:110], 70, 700), tree]
+    for entries in (mixed, mixed[1:2], [entry(TOKENS[600:605], 600, 0)]):
+        answers = []
+        for read in (lambda one: list(range(len(one.query))), lambda one: [len(one.query) - 1]):
+            chosen = tuple(with_reads(one, read(one)) for one in entries)
+            batch = Batch(chosen, plain_selection(sum(len(one.query.read) for one in chosen)), sublayers)
+            answers.append(executor.forward(batch).answers)
+        assert executor._buffers.step[S.trims]
+        for every, last in zip(*answers, strict=True):
+            assert_array_equal(every.logits[-1:], last.logits)
+            assert_array_equal(every.hidden[-1:], last.hidden)
+
+
+def test_a_row_may_be_read_more_often_than_there_are_rows(config):
+    executor = make(config)
+    answer = executor.forward(Batch((with_reads(entry([7], 0, 0), [0] * 40),), plain_selection(40))).answers[0]
+    assert len(executor._buffers.x) >= 40  # what is normed for the head has as many rows
+    assert_array_equal(answer.logits, np.repeat(answer.logits[:1], 40, axis=0))
 
 
 def with_reads(one, rows):

@@ -1,5 +1,6 @@
 """Draft heads: the compiled one against its plain twin, and both against the formulas of `models.draft_head`."""
 
+import ctypes
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,11 @@ from ridgeway.core.noise import gumbel
 from ridgeway.core.query import Batch, Entry, Query, Readout
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.executors.cpu import CpuExecutor
+from ridgeway.executors.cpu import executor as executor_module
 from ridgeway.executors.draft_heads import ReferenceUnroller, make_unroller
 from ridgeway.executors.reference import ReferenceExecutor
 from ridgeway.kernels.cpu.isa import INSTRUCTION_SETS, processor_features
+from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.models.draft_head import DraftHead, draft_head_of, load_draft_head
 from ridgeway.quant.quantize import quantized
 from ridgeway.quant.tensor import Tensor
@@ -225,6 +228,19 @@ def test_what_is_seen_matters_and_moves_with_the_pool(model, kind):
     again = unroller.unroll(question)
     assert (again.tokens == first.tokens).all()
     assert (again.chances == first.chances).all()
+
+
+def test_helpers_read_on_after_a_single_sequence_was_unrolled(monkeypatch, model, head):
+    monkeypatch.setattr(executor_module, "_AHEAD", 100)
+    monkeypatch.setattr(executor_module, "_AHEAD_ONCE_ASKED", 300)
+    executor = cpu(model)
+    unroller = executor.unroller(head)
+    ((place, size),) = executor._weights.part(100, 300)
+    for sequences, expected in ((1, [1, place, size]), (2, None), (1, [1, place, size])):
+        unroller.unroll(asked(model, rows=sequences))
+        address = int(executor._team.control[AHEAD])
+        found = (ctypes.c_int64 * 3).from_address(address)[:] if address else None
+        assert found == expected
 
 
 def test_small_heads_are_unrolled_by_the_plain_twin(model):

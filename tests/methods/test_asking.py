@@ -1,14 +1,17 @@
 """When the controller asks the draft head: where that adds more tokens per second than it takes."""
 
 from collections import deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ridgeway.core.drafting import GUESSES, Guessed
 from ridgeway.core.sampling_params import SamplingParams
+from ridgeway.methods.acceptance import Acceptance
 from ridgeway.methods.asking import Asking
-from ridgeway.methods.auto import Auto, Controller
+from ridgeway.methods.auto import Auto, Controller, Known
+from ridgeway.methods.depth import Choice
 from ridgeway.methods.head_drafter import HeadDrafter, tree_of
 from ridgeway.methods.matches import TextDrafter
 from ridgeway.testing import check_lossless, toy_config, toy_draft_head, toy_llm, toy_model
@@ -108,6 +111,19 @@ def test_how_many_rows_its_guesses_take_is_learned():
     for _ in range(200):
         asking.drafted(1, -2)
     assert asking.rows(4) == 0
+
+
+@pytest.mark.parametrize(("added", "asked"), [(0.25, []), (0.27, [0])])
+def test_asking_must_promise_a_twentieth_more_than_what_is_had_without(added, asked):
+    """A step of one second and one token; the head takes 0.2 seconds and no rows: 1.05 * 1.2 = 1.26 tokens."""
+    head = SimpleNamespace(ready=lambda sequence: True)
+    controller = Controller({"text": TextDrafter(16)}, head=head)
+    controller.asking = SimpleNamespace(
+        added=lambda surest: added, rows=lambda sequences: 0, seconds=lambda sequences, step: 0.2
+    )
+    known, choice = Known(Acceptance(), [0, 1], 0), Choice(0, 1.0, 1.0, 0.1, 0.0, certain=1)
+    streams = SimpleNamespace(price=lambda drafted: 1.0)
+    assert controller._worth_asking([None], [known], [], choice, streams) == asked
 
 
 def test_a_dear_head_is_not_asked():

@@ -35,7 +35,7 @@ class ReferenceExecutor:
     `core.executor.Executor` for the contract.
 
     rounded: what happens to queries, keys, values and weights before attention multiplies them: for an executor that
-    rounds them, so that nothing but the order of sums tells it from this one.
+    rounds them, so that little more than the order of sums tells it from this one.
     """
 
     name: ClassVar[str] = "reference"

@@ -6,7 +6,7 @@ from numba import njit
 from ridgeway.core.query import Batch, Entry, Query, Readout
 from ridgeway.engine.sampling import plain_selection
 from ridgeway.executors.cpu import CpuExecutor
-from ridgeway.executors.cpu.ahead import Ahead
+from ridgeway.executors.cpu.ahead import AheadTable
 from ridgeway.executors.cpu.weights import HeldWeights
 from ridgeway.kernels.cpu.ahead import read_ahead
 from ridgeway.kernels.cpu.lanes import longs
@@ -78,7 +78,7 @@ def test_what_is_read_ahead_depends_on_what_is_likely_next():
     assert executor._ahead_after(batch_of(1)).table[0] > 0
     assert executor._ahead_after(batch_of(2)).address == 0
     matrix = np.zeros(100, dtype=np.uint8)
-    executor._ahead_of_head = Ahead.of([(8, 64)], [matrix])
+    executor._ahead_of_head = AheadTable.of([(8, 64)], [matrix])
     wanted = executor._ahead_after(batch_of(1, {"hidden"}))
     assert wanted.table.tolist() == [2, matrix.ctypes.data, 100, 8, 64]
     assert CpuExecutor(toy_model(), 1)._ahead_after(batch_of(1)).address == 0

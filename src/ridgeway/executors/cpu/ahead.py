@@ -1,4 +1,4 @@
-"""Tables of what helpers read between streams (`kernels.cpu.ahead`)."""
+"""Tables of what helpers read between kernels (`kernels.cpu.ahead`)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -6,8 +6,10 @@ from typing import NamedTuple, Self
 from ridgeway.core.arrays import AnyArray, IntArray, ints
 
 
-class Ahead(NamedTuple):
-    """table: how many places, then address and bytes of each. address: of the table; 0: nothing is read. held: arrays
+class AheadTable(NamedTuple):
+    """Places in memory that are read soon.
+
+    table: how many places, then address and bytes of each. address: of the table; 0: nothing is read. held: arrays
     that must outlive the reading.
     """
 
@@ -23,4 +25,4 @@ class Ahead(NamedTuple):
         return cls(table, table.ctypes.data, tuple(head))
 
 
-NOTHING_AHEAD = Ahead(ints([0]), 0, ())
+NOTHING_AHEAD = AheadTable(ints([0]), 0, ())

@@ -6,7 +6,7 @@ import numpy as np
 
 from ridgeway.core.arrays import DoubleArray, FloatArray, IntArray
 from ridgeway.executors.cpu.weights import padded
-from ridgeway.kernels.cpu.layout import CHUNK, HEAD_UNIT, LANES, STEP_LONGS, UNIT_FLOATS, S
+from ridgeway.kernels.cpu.layout import CHUNK, HEAD_UNIT, LANES, ORDER_BYTES, STEP_LONGS, UNIT_FLOATS, S
 from ridgeway.kernels.cpu.residence import aligned
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.models.config import ModelConfig
@@ -60,7 +60,7 @@ class Buffers:
         step[S.gated_stride] = _staggered(padded(config.intermediate, GROUP))
         step[S.gated_packed_bytes] = _FLOAT * _staggered(_packed_floats(config.intermediate))
         step[S.logits_stride] = _staggered(config.vocab_size)
-        attending = 8 * CHUNK + _FLOAT * (CHUNK * width + vectors_per_block * (CHUNK + 2 * (LANES + width) + 1))
+        attending = ORDER_BYTES + _FLOAT * (CHUNK * width // 2 + vectors_per_block * (CHUNK + 2 * (LANES + width) + 1))
         norming = _FLOAT * int(step[S.normed_stride]) + int(step[S.packed_bytes])
         step[S.scratch_bytes] = padded(max(attending, norming), _LINE)
         step[S.scratch] = self._keep("scratch", threads * int(step[S.scratch_bytes]))
@@ -77,6 +77,7 @@ class Buffers:
 
     def fit(self, rows: int, reads: int, partials: int) -> None:
         """Room for a batch; partials: states of attention segments."""
+        rows = max(rows, reads)  # rows that are read are normed side by side, and one may be read more than once
         if rows > len(self.x):
             capacity = _grown(rows)
             for name, size in self._row_bytes.items():

@@ -14,7 +14,7 @@ from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
 from ridgeway.executors.coverage import missing_in_cpu
-from ridgeway.executors.cpu.ahead import NOTHING_AHEAD, Ahead
+from ridgeway.executors.cpu.ahead import NOTHING_AHEAD, AheadTable
 from ridgeway.executors.cpu.answers import RowSums, answer_of, measures_needed
 from ridgeway.executors.cpu.buffers import Buffers
 from ridgeway.executors.cpu.cache import GROUP_SLOTS, PagedCache
@@ -97,7 +97,7 @@ class CpuExecutor:
         self._windows = any(config.windows)
         self._eps = np.array([config.rms_eps], dtype=np.float32)
         self._angles: tuple[FloatArray, FloatArray] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
-        self._ahead = self._ahead_of_head = Ahead.of(self._weights.part(0, _AHEAD))
+        self._ahead = self._ahead_of_head = AheadTable.of(self._weights.part(0, _AHEAD))
         self._fill_step()
         self._reach(_POSITIONS_AT_A_TIME - 1)
         self.allocate(0)
@@ -133,7 +133,7 @@ class CpuExecutor:
         ahead = self._ahead_after(batch)
         self._team.control[AHEAD] = ahead.address
 
-        def work(member: int, number: int, _: Ahead = ahead) -> None:  # keeps it as long as a helper may read it
+        def work(member: int, number: int, _: AheadTable = ahead) -> None:  # keeps it as long as a helper may read it
             self._stream(control, step, member, number)
 
         self._team.run(work)
@@ -141,7 +141,7 @@ class CpuExecutor:
         answers = self._answers(batch)
         return Forward(with_hidden(answers, batch, lambda reads: hidden[reads if trimmed else batch.read_rows[reads]]))
 
-    def _ahead_after(self, batch: Batch) -> Ahead:
+    def _ahead_after(self, batch: Batch) -> AheadTable:
         """What is likely to be read first after `batch`. Of several sequences nothing: it was measured not to help."""
         if len(batch.entries) > 1 or self.threads == 1:
             return NOTHING_AHEAD
@@ -151,10 +151,10 @@ class CpuExecutor:
     def unroller(self, head: DraftHead) -> CpuUnroller:
         """A draft head of the model, in kernels of the same team."""
         sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache, self._reach)
-        ahead = Ahead.of(self._weights.part(_AHEAD, _AHEAD_ONCE_ASKED))
+        ahead = AheadTable.of(self._weights.part(_AHEAD, _AHEAD_ONCE_ASKED))
         unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight, ahead)
         tidy(part.data for part in head.stored)
-        self._ahead_of_head = Ahead.of(self._weights.part(0, _AHEAD), unroller.matrices)
+        self._ahead_of_head = AheadTable.of(self._weights.part(0, _AHEAD), unroller.matrices)
         return unroller
 
     def measure_arithmetic(self) -> float:

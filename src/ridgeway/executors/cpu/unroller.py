@@ -4,7 +4,7 @@ import numpy as np
 
 from ridgeway.core.arrays import AnyArray, FloatArray, IntArray
 from ridgeway.core.drafting import GUESSES, Guessed, Unrolling
-from ridgeway.executors.cpu.ahead import NOTHING_AHEAD, Ahead
+from ridgeway.executors.cpu.ahead import NOTHING_AHEAD, AheadTable
 from ridgeway.executors.cpu.embedding import Embedding
 from ridgeway.executors.cpu.sight import Sight
 from ridgeway.executors.cpu.weights import matrix_table
@@ -31,7 +31,7 @@ class CpuUnroller:
     """
 
     def __init__(
-        self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team, sight: Sight, ahead: Ahead
+        self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team, sight: Sight, ahead: AheadTable
     ) -> None:
         self._head, self._team, self._ahead = head, team, ahead
         self._sight = None if head.query is None else sight

@@ -59,7 +59,7 @@ class HeldWeights:
         return self._quant is not None or TILE_FORMATS[self._model.precision].quantized
 
     def part(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """(address, bytes) of what a stream reads, matrix by matrix, from so many bytes on, up to so many."""
+        """(address, bytes) of bytes `start` to `stop` - 1 of what a stream reads, matrix by matrix."""
         found: list[tuple[int, int]] = []
         for table in self.layers:
             for name in _MATRICES:

@@ -1,7 +1,7 @@
-"""What helpers do while Python is between two streams: they read what the next one begins with.
+"""What helpers do while Python is between two kernels: they read what the next stream, or draft head, begins with.
 
-The bus would stand still meanwhile. What is read lies in the last-level cache when the stream wants it, at least if
-that comes soon; so it is a few megabytes only. A helper stops as soon as the next stream has begun.
+The bus would stand still meanwhile. What is read lies in the last-level cache when it is wanted, at least if that is
+soon; so it is a few megabytes, after a draft head some more. A helper stops as soon as the next kernel has begun.
 """
 
 from typing import Any

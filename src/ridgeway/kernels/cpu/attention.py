@@ -20,7 +20,7 @@ from ridgeway.kernels.cpu.activation import ZERO, exponential
 from ridgeway.kernels.cpu.isa import processor_features
 from ridgeway.kernels.cpu.lanes import (
     at,
-    brains,
+    bf16s,
     broadcast,
     first_lane,
     first_lanes,
@@ -50,7 +50,7 @@ def stored_pairs(storage, slots, first, second, width, i):
 
     storage: address of this head's bf16 numbers; slots: where in it the values are.
     """
-    return load_pairs(brains(storage + slots[first] * width * 2), brains(storage + slots[second] * width * 2), i)
+    return load_pairs(bf16s(storage + slots[first] * width * 2), bf16s(storage + slots[second] * width * 2), i)
 
 
 @njit(error_model="numpy")
@@ -70,7 +70,7 @@ def pair_values(storage, scales, slots, count, width, chunk):
         first, second = slots[j], slots[min(j + 1, count - 1)]
         for i in range(0, width, LANES):
             if scales == 0:
-                both = load_pairs(brains(storage + first * width * 2), brains(storage + second * width * 2), i)
+                both = load_pairs(bf16s(storage + first * width * 2), bf16s(storage + second * width * 2), i)
             else:
                 both = pair(_widened(storage, scales, first, width, i), _widened(storage, scales, second, width, i))
             store(chunk, (j // 2) * width + i, both)
@@ -86,7 +86,7 @@ def widen_keys(storage, scales, slots, count, width, out):
     """Keys in int8 to bf16 numbers (64, width)."""
     for j in range(count):
         for i in range(0, width, LANES):
-            store(brains(out), j * width + i, _widened(storage, scales, slots[j], width, i))
+            store(bf16s(out), j * width + i, _widened(storage, scales, slots[j], width, i))
 
 
 @njit(error_model="numpy")
@@ -175,7 +175,7 @@ def soften(scores, count, peak, mass):
     total = broadcast(ZERO)
     for j in range(0, count, LANES):
         weights = exponential(load(scores, j) - broadcast(new_peak))
-        store(brains(scores), j, weights)
+        store(bf16s(scores), j, weights)
         total = total + weights
     factor = first_lane(exponential(broadcast(peak - new_peak)))
     return new_peak, fma1(mass, factor, sum_lanes(total)), factor
@@ -197,9 +197,9 @@ def soften_three(scores, count, states, stride, factors):
         a = exponential(load(scores, j) - broadcast(p))
         b = exponential(load(second, j) - broadcast(q))
         c = exponential(load(third, j) - broadcast(r))
-        store(brains(scores), j, a)
-        store(brains(second), j, b)
-        store(brains(third), j, c)
+        store(bf16s(scores), j, a)
+        store(bf16s(second), j, b)
+        store(bf16s(third), j, c)
         s, t, u = s + a, t + b, u + c
     factors[0] = first_lane(exponential(broadcast(states[0] - p)))
     factors[1] = first_lane(exponential(broadcast(other[0] - q)))

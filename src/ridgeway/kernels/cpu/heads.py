@@ -24,7 +24,7 @@ from ridgeway.kernels.cpu.attention import (
 from ridgeway.kernels.cpu.lanes import (
     absolute,
     at,
-    brains,
+    bf16s,
     broadcast,
     floats,
     load,
@@ -35,7 +35,7 @@ from ridgeway.kernels.cpu.lanes import (
     store,
     store_rounded,
 )
-from ridgeway.kernels.cpu.layout import CHUNK, LANES, ROW_LONGS, SEGMENT, B, L, M, R, S
+from ridgeway.kernels.cpu.layout import CHUNK, LANES, ORDER_BYTES, ROW_LONGS, SEGMENT, B, L, M, R, S
 from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD, Ahead, share
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 
@@ -74,7 +74,7 @@ def _head(product, bias, norm, step, position, scale, out):
 def _keep(values, storage, scales, slot, width):
     """Stores one head of a key or value as bf16, or as int8 with a scale of its own."""
     if scales == 0:
-        line = brains(storage + slot * width * 2)
+        line = bf16s(storage + slot * width * 2)
         for i in range(0, width, LANES):
             store(line, i, load(values, i))
         return
@@ -99,7 +99,7 @@ def prepare_query(step, product, bias, norm, position, out):
     """
     _head(product, bias, norm, step, position, ONE / np.sqrt(np.float32(step[S.head_dim])), out)
     for i in range(0, step[S.kv_width], LANES):
-        store(brains(out), i, load(out, i))
+        store(bf16s(out), i, load(out, i))
 
 
 @njit(error_model="numpy")
@@ -161,7 +161,7 @@ def attend(step, layer, block, start_row, stop_row, head, first_segment, last_se
     state = LANES + width
     for j in range(CHUNK):
         longs(scratch)[j] = j
-    scores = floats(scratch + CHUNK * (8 + width * 4))
+    scores = at(floats(scratch + ORDER_BYTES), CHUNK * width // 2)
     parts = at(scores, vectors * CHUNK)
     totals = at(parts, vectors * state)
     factors = at(totals, vectors * state)
@@ -255,7 +255,7 @@ def _chunk(step, layer, head, first_row, rows, keys, place, following, scratch, 
 
     keys: their place in the key list. following: the keys that are read next. scratch: as of `attend`.
     """
-    order, room = longs(scratch), scratch + CHUNK * 8
+    order, room = longs(scratch), scratch + ORDER_BYTES
     chunk = floats(room)
     width, group = step[S.kv_width], step[S.heads] // step[S.kv_heads]
     state = LANES + width

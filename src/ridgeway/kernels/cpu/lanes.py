@@ -101,7 +101,7 @@ _POINTERS = {
     "floats": types.CPointer(types.float32),
     "doubles": types.CPointer(types.float64),
     "halves": types.CPointer(types.uint16),
-    "brains": types.CPointer(types.int16),
+    "bf16s": types.CPointer(types.int16),
     "signed_bytes": types.CPointer(types.int8),
     "integers": types.CPointer(types.int32),
     "longs": types.CPointer(types.int64),
@@ -128,7 +128,7 @@ def _pointer_cast(kind: Any) -> Any:
 floats = _pointer_cast(_POINTERS["floats"])
 doubles = _pointer_cast(_POINTERS["doubles"])
 halves = _pointer_cast(_POINTERS["halves"])
-brains = _pointer_cast(_POINTERS["brains"])
+bf16s = _pointer_cast(_POINTERS["bf16s"])
 signed_bytes = _pointer_cast(_POINTERS["signed_bytes"])
 integers = _pointer_cast(_POINTERS["integers"])
 longs = _pointer_cast(_POINTERS["longs"])
@@ -146,16 +146,13 @@ def at(typingctx: Any, pointer: Any, index: Any) -> Any:
 
 @intrinsic
 def load(typingctx: Any, pointer: Any, index: Any) -> Any:
-    """16 floats from `pointer[index]` on: as they are, or fp16 (uint16), bf16 (int16) and int8 converted exactly."""
+    """16 floats from `pointer[index]` on: floats as they are, fp16 (uint16) and int8 converted exactly."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if sig.args[0].dtype == types.float32:
             return vector_at(builder, *args, VECTOR, 4)
         if sig.args[0].dtype == types.int8:
             return builder.sitofp(vector_at(builder, *args, _BYTES, 1), VECTOR)
-        if sig.args[0].dtype == types.int16:
-            wide = builder.zext(vector_at(builder, *args, HALVES, 2), WORDS)
-            return builder.bitcast(builder.shl(wide, constant(16, WORDS)), VECTOR)
         packed = builder.bitcast(vector_at(builder, *args, HALVES, 2), ir.VectorType(ir.HalfType(), LANES))
         return builder.fpext(packed, VECTOR)
 
@@ -174,22 +171,19 @@ def load_integers(typingctx: Any, pointer: Any, index: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
-    """Writes 16 floats from `pointer[index]` on; to uint16 as fp16, to int16 as bf16, rounded to nearest even."""
+    """Writes 16 floats from `pointer[index]` on; to int16 as bf16, rounded to nearest even."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer, index, value = args
         if sig.args[0].dtype == types.float32:
             _store(builder, value, pointer, index, 4)
-        elif sig.args[0].dtype == types.int16:
-            _store(builder, builder.trunc(brain_bits(builder, value), HALVES), pointer, index, 2)
         else:
-            rounded = builder.fptrunc(value, ir.VectorType(ir.HalfType(), LANES))
-            _store(builder, builder.bitcast(rounded, HALVES), pointer, index, 2)
+            _store(builder, builder.trunc(bf16_bits(builder, value), HALVES), pointer, index, 2)
 
     return types.void(pointer, types.int64, lanes_type), codegen
 
 
-def brain_bits(builder: Any, value: Any) -> Any:
+def bf16_bits(builder: Any, value: Any) -> Any:
     """bf16 of 16 floats, rounded to nearest even, in the lower halves of words."""
     bits = builder.bitcast(value, WORDS)
     odd = builder.and_(builder.lshr(bits, constant(16, WORDS)), constant(1, WORDS))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 LANES = 16  # of a vector of floats
 CHUNK = 64  # keys that attention takes at a time
+ORDER_BYTES = 8 * CHUNK  # of the list of their numbers
 CAREFUL = 4  # tasks of attention for each thread: fewer are claimed one by one, and cut where they do not go round
 SEGMENT = 512  # keys whose chunks one after the other update one state
 
@@ -108,7 +109,9 @@ class StepFields(NamedTuple):
     alone: int  # whether every query has one row, and segments are no tasks
     reads: int
     read_rows: int  # the list of them
-    trims: int  # whether they are less than all, in ascending order: the last layer leaves out what nobody reads
+    trims: (
+        int  # whether the last layer leaves out rows that nobody reads: if reads ascend and are fewer; not if `alone`
+    )
     measures: int  # whether more than the best logit is wanted
     final_norm: int
     head: int  # address of the head's matrix table

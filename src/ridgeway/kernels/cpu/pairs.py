@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ridgeway.kernels.cpu.isa import processor_features
-from ridgeway.kernels.cpu.lanes import HALVES, VECTOR, WORDS, brain_bits, call, constant, lanes_type, vector_at
+from ridgeway.kernels.cpu.lanes import HALVES, VECTOR, WORDS, bf16_bits, call, constant, lanes_type, vector_at
 from ridgeway.kernels.cpu.layout import LANES
 
 
@@ -36,12 +36,12 @@ def pair(typingctx: Any, low: Any, high: Any) -> Any:
     """Pairs of two floats each, rounded to bf16."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _pairs(builder, *(brain_bits(builder, one) for one in args))
+        return _pairs(builder, *(bf16_bits(builder, one) for one in args))
 
     return lanes_type(lanes_type, lanes_type), codegen
 
 
-class _Brain(ir.Type):  # type: ignore[misc]
+class _Bf16(ir.Type):  # type: ignore[misc]
     """LLVM's bf16, which llvmlite has no name for."""
 
     intrinsic_name = "bf16"
@@ -50,10 +50,10 @@ class _Brain(ir.Type):  # type: ignore[misc]
         return "bfloat"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Brain)
+        return isinstance(other, _Bf16)
 
     def __hash__(self) -> int:
-        return hash(_Brain)
+        return hash(_Bf16)
 
 
 def _dot_pairs(native: bool) -> Any:
@@ -62,8 +62,8 @@ def _dot_pairs(native: bool) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         a, b, total = args
         if native:
-            brains = ir.VectorType(_Brain(), 2 * LANES)
-            a, b = builder.bitcast(a, brains), builder.bitcast(b, brains)
+            bf16s = ir.VectorType(_Bf16(), 2 * LANES)
+            a, b = builder.bitcast(a, bf16s), builder.bitcast(b, bf16s)
             return call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, total, a, b)
         a, b = builder.bitcast(a, WORDS), builder.bitcast(b, WORDS)
         high, shift = constant(0xFFFF0000, WORDS), constant(16, WORDS)
@@ -75,7 +75,7 @@ def _dot_pairs(native: bool) -> Any:
     @intrinsic
     def dot(typingctx: Any, a: Any, b: Any, total: Any) -> Any:
         """`total` plus the products of 16 pairs of bf16: first those of their second numbers, then those of their first
-        ones, each a fused multiply-add. So does `vdpbf16ps` (but where a result is below 1.2e-38: it takes that for 0).
+        ones, each a fused multiply-add. So does `vdpbf16ps`, but it takes factors and results below 1.2e-38 for 0.
         """
         return lanes_type(lanes_type, lanes_type, lanes_type), codegen
 

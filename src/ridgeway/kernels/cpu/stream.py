@@ -2,8 +2,9 @@
 
 Between phases threads wait for each other; within a phase each works on its own rows, tiles or heads. A layer has nine:
 norm; query, key and value products; rotary positions and K/V storage; attention; its quantization; output product;
-norm; gate and up products, gating; down product. What follows a product element by element (bias, residual, gating,
-quantization) is done by the task that computed it, while it is in the cache.
+norm; gate and up products, gating; down product. The last one moves rows that are read to the front behind attention,
+or ends before it if there are none. What follows a product element by element (bias, residual, gating, quantization) is
+done by the task that computed it, while it is in the cache.
 """
 
 from typing import Any
