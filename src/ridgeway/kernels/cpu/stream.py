@@ -7,59 +7,20 @@ or ends before it if there are none. What follows a product element by element (
 done by the task that computed it, while it is in the cache.
 """
 
-from typing import Any
-
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
 from ridgeway.kernels.cpu.ahead import read_ahead
 from ridgeway.kernels.cpu.heads import attend, combine, first_keys, prepare_head
 from ridgeway.kernels.cpu.lanes import at, doubles, floats, load, longs, store
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CAREFUL, HEAD_UNIT, LANES, LAYER_LONGS, UNIT_FLOATS, B, L, M, S
+from ridgeway.kernels.cpu.multiply import multiply
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD
 from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.trimming import any_read, move_read, read_rows
 from ridgeway.kernels.cpu.vocabulary import measure_unit, settle_best
-
-
-@intrinsic
-def _call_product(
-    typingctx: Any, kernel: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any
-) -> Any:
-    """Calls the product kernel at an address; arguments as in `matmul.ARGUMENTS`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        from llvmlite import ir
-
-        long = ir.IntType(64)
-        type_ = ir.FunctionType(ir.VoidType(), [long] * 9)
-        builder.call(builder.inttoptr(args[0], type_.as_pointer()), args[1:])
-
-    return types.void(*[types.int64] * 10), codegen
-
-
-@njit(error_model="numpy")
-def multiply(matrix, first, last, rows, x, x_stride, packed, packed_bytes, out, out_stride):
-    """Tiles `first` to `last` - 1 of `matrix` times all rows; `out` (address) gets the outputs of tile `first`."""
-    activations, stride = x, x_stride * 4
-    if matrix[M.quantized]:
-        activations, stride = packed, packed_bytes
-    tile_bytes = matrix[M.tile_bytes]
-    _call_product(
-        matrix[M.kernel],
-        matrix[M.tiles] + first * tile_bytes,
-        last - first,
-        tile_bytes,
-        matrix[M.blocks],
-        activations,
-        stride,
-        rows,
-        out,
-        out_stride * 4,
-    )
 
 
 @njit(error_model="numpy")

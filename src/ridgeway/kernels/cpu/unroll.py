@@ -45,10 +45,10 @@ from ridgeway.kernels.cpu.layout import (
     S,
     U,
 )
+from ridgeway.kernels.cpu.multiply import multiply
 from ridgeway.kernels.cpu.phases import claim, close, enter, finish, leave
 from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD
 from ridgeway.kernels.cpu.sampling import token_noise
-from ridgeway.kernels.cpu.stream import multiply
 from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
 from ridgeway.kernels.cpu.vocabulary import LEAST, measure_unit
