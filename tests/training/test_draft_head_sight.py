@@ -114,9 +114,10 @@ def test_what_is_trained_is_what_an_unroller_computes(model, texts, material, ne
     places = torch.arange(count) * (DEPTH + 1)
     own = Unrolled(states[rows].flatten(0, 1), torch.from_numpy(drawn).flatten(), places, DEPTH, sight=given.sight)
     for step, state in enumerate(unrolled_states(network, material.fixed, own)):
+        # Scales are rounded before they are folded in here, and after it there.
         chances, tokens = (state @ material.fixed.known.T).softmax(dim=-1).topk(2)
         assert tokens[:, 0].tolist() == found.tokens[:, step, 0].tolist()
-        assert chances.detach().numpy() == pytest.approx(found.chances[:, step], abs=2e-5)
+        assert chances.detach().numpy() == pytest.approx(found.chances[:, step], abs=2e-4)
 
 
 def test_a_text_is_learned_from_alone_as_with_others(material, network):

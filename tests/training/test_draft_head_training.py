@@ -14,8 +14,10 @@ from ridgeway import SamplingParams
 from ridgeway.cli import app
 from ridgeway.core.errors import RequestError, RidgewayError
 from ridgeway.executors.draft_heads import ReferenceUnroller
-from ridgeway.models.draft_head import draft_head_of, load_draft_head
+from ridgeway.models.draft_head import HELD, draft_head_of, load_draft_head
 from ridgeway.models.loading import load_model
+from ridgeway.quant.quantize import quantized
+from ridgeway.quant.tensor import Tensor
 from ridgeway.testing import toy_config, toy_draft_head, toy_llm, toy_model
 from ridgeway.training.byte_tokenizer import BEGIN_ID, END_ID, SPECIAL, byte_tokenizer
 from ridgeway.training.distill_texts import DistillTexts
@@ -31,6 +33,7 @@ from ridgeway.training.draft_head import (
 from ridgeway.training.draft_head_quality import quality
 from ridgeway.training.draft_head_recipe import DraftHeadRecipe
 from ridgeway.training.draft_head_trainer import DraftHeadTrainer
+from ridgeway.training.held import as_held
 from ridgeway.training.recipe import read_recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -209,8 +212,24 @@ def test_the_saved_head_is_what_was_trained(tmp_path, model, llm, sight):
     assert set(weights) == {"gate", "up", "down", *(["query"] if sight else [])}
     for name, weight in weights.items():
         assert getattr(head, name).dequantize() == pytest.approx(weight.numpy(), rel=1e-3, abs=1e-5)
+        again = quantized(getattr(head, name), HELD).dequantize()  # as kernels hold what lies in the file
+        assert again == pytest.approx(weight.numpy(), rel=1e-3, abs=1e-5)
     assert head.tokens.tolist() == fixed.tokens.tolist()
     assert (head.query is not None, head.layer) == (bool(sight), sight.get("layer", 0))
+
+
+def test_a_head_learns_with_weights_as_kernels_hold_them():
+    weight = torch.randn(7, 96, generator=torch.Generator().manual_seed(0))
+    weight[2, :32] = 0
+    weight.requires_grad_()
+    held = as_held(weight)
+    packed = quantized(Tensor.of("weight", weight.detach().numpy()), HELD).dequantize()
+    assert held.detach().numpy() == pytest.approx(packed, rel=1e-6, abs=1e-7)
+    assert np.abs(packed - weight.detach().numpy()).max() > 0.05
+    (3 * held).sum().backward()
+    assert torch.equal(weight.grad, torch.full_like(weight, 3.0))
+    odd = torch.randn(4, 40)
+    assert as_held(odd) is odd
 
 
 def test_another_layer_needs_other_kv_but_no_other_texts(tmp_path, llm):
@@ -228,6 +247,7 @@ def test_the_loss_is_0_where_the_head_says_what_the_model_says(model):
     still = torch.randn(1, 32).expand(6, 32)  # a model that stands still, as a new head does
     tokens, places = torch.zeros(6, dtype=torch.int64), torch.arange(4)
     fixed = Fixed(model, np.arange(0, 61, 3))
+    fixed.held = fixed.known  # rounded rows say something else
     assert unrolled_loss(network, fixed, Unrolled(still, tokens, places, 2)).item() == pytest.approx(0, abs=1e-6)
     assert unrolled_loss(network, fixed, Unrolled(torch.randn(6, 32), tokens, places, 2)).item() > 0.1
 

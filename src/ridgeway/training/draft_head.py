@@ -5,12 +5,13 @@ the model wrote, from its own states, it is to read out of the i-th what the mod
 
     loss = sum over i of  0.8^(i - 1)  KL(softmax(head true_i / 0.7) || softmax(head state_i / 0.7))
 
-over the tokens that it knows. The temperature draws it towards the tokens that are said, at 0 and at 0.7. The model's
-whole distribution teaches more than the one token that was drawn from it:
-knowledge distillation, as in "Recurrent Drafter" (Zhang et al. 2024, arXiv 2403.09919). The true states are the model's
-features, towards which "EAGLE" (Li et al. 2024, arXiv 2401.15077) is trained as well. Later guesses count less, as they
-are reached less often. A head that looks at the model's K/V, as "Glide" does (Du et al. 2024, arXiv 2402.02082), learns
-the queries that it asks them with.
+over the tokens that it knows. Its weights are rounded to four bits on the way, as are the model's rows that it reads
+out with: so kernels hold them (`held`). The temperature draws it towards the tokens that are said, at 0 and at 0.7. The
+model's whole distribution teaches more than the one token that was drawn from it: knowledge distillation, as in
+"Recurrent Drafter" (Zhang et al. 2024, arXiv 2403.09919). The true states are the model's features, towards which
+"EAGLE" (Li et al. 2024, arXiv 2401.15077) is trained as well. Later guesses count less, as they are reached less often.
+A head that looks at the model's K/V, as "Glide" does (Du et al. 2024, arXiv 2402.02082), learns the queries that it
+asks them with.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from ridgeway.models.draft_head import FILE
 from ridgeway.models.model import Model
 from ridgeway.training.distill_texts import Text
 from ridgeway.training.draft_head_sight import Sight
+from ridgeway.training.held import as_held
 
 _TEMPERATURE = 0.7  # at which distributions are compared
 _LATER = 0.8  # weight of a guess beside the one before it
@@ -63,15 +65,16 @@ class Network(nn.Module):
         """
         z = torch.cat([state, row], dim=-1)
         if look is not None:
-            z = torch.cat([z, look(functional.linear(z, self.query)).to(z.dtype)], dim=-1)
-        inner = functional.silu(functional.linear(z, self.gate)) * functional.linear(z, self.up)
-        return state + functional.linear(inner, self.down)
+            z = torch.cat([z, look(functional.linear(z, as_held(self.query))).to(z.dtype)], dim=-1)
+        inner = functional.silu(functional.linear(z, as_held(self.gate))) * functional.linear(z, as_held(self.up))
+        return state + functional.linear(inner, as_held(self.down))
 
 
 class Fixed:
     """What the head takes from the model. tokens: (V,) ids that it knows, ascending. layer: whose K/V it looks at.
 
-    norm: (hidden,) of the final norm. rows: (vocabulary, hidden), the model's head. known: (V, hidden) of it. scale:
+    norm: (hidden,) of the final norm. rows: (vocabulary, hidden), the model's head. known: (V, hidden) of it; held: the
+    same as kernels hold them for the draft head. scale:
     what gives `rows` a root mean square of 1, beside states of about that, so that both are learned from at once;
     value_scale: likewise of the layer's values. Both are folded into the saved weights.
     """
@@ -83,6 +86,7 @@ class Fixed:
         self.norm = torch.from_numpy(np.array(model.tensors["final_norm"].dequantize()))
         self.rows = torch.from_numpy(np.array(rows))
         self.known = self.rows[torch.from_numpy(tokens)]
+        self.held = as_held(self.known)
         self.scale = float(1 / np.sqrt(np.square(rows).mean()))
         self.value_scale = value_scale
 
@@ -116,19 +120,21 @@ def unrolled_loss(network: Network, fixed: Fixed, given: Unrolled) -> Tensor:
         true = _log_chances(given.states.float() * fixed.norm, fixed.known)  # (rows, V); a row serves several guesses
     total = torch.zeros(())
     for step, state in enumerate(unrolled_states(network, fixed, given)):
-        own, target = _log_chances(state, fixed.known), true[given.places + step + 1]
+        own, target = _log_chances(state, fixed.held), true[given.places + step + 1]
         total = total + _LATER**step * functional.kl_div(own, target, log_target=True, reduction="batchmean")
     return total
 
 
 def weights_of(network: Network, fixed: Fixed) -> dict[str, Tensor]:
-    """The matrices of `models.draft_head.DraftHead` by name, float32."""
+    """The matrices of `models.draft_head.DraftHead` by name, float32; rounded, so that all executors compute with the
+    same.
+    """
     hidden = network.down.shape[0]
     weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     for name in weights.keys() - {"down"}:
         weights[name][:, hidden : 2 * hidden] *= fixed.scale
         weights[name][:, 2 * hidden :] *= fixed.value_scale
-    return weights
+    return {name: as_held(weight) for name, weight in weights.items()}
 
 
 def save_head(folder: Path, network: Network, fixed: Fixed, recipe: str = "") -> Path:

@@ -15,16 +15,15 @@ from ridgeway.kernels.cpu.layout import HEAD_UNIT, UF, UNIT_FLOATS, UNROLL_LONGS
 from ridgeway.kernels.cpu.residence import Room, aligned, forget
 from ridgeway.kernels.cpu.team import AHEAD, Team
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS, tile_matrix
-from ridgeway.models.draft_head import DraftHead
+from ridgeway.models.draft_head import HELD, DraftHead
 from ridgeway.quant.quantize import quantized
 from ridgeway.quant.tensor import Tensor
 
-_FORMAT = "Q4_0"
 _MOST_ROWS = 64
 
 
 class CpuUnroller:
-    """Matrices are kept in 4 bits: their bytes are what a step costs, and guesses may be wrong. The rows that it feeds
+    """Matrices are kept in `models.draft_head.HELD`: their bytes are what a step costs. The rows that it feeds
     on, one a step, are kept as fp16 beside them. ahead: what helpers read after a call for a single sequence.
 
     See `core.drafting.Unroller` for the contract.
@@ -49,7 +48,7 @@ class CpuUnroller:
         self._kept.append(fed)
         places = (UF.query, UF.gate, UF.up, UF.down, UF.head)[-len(matrices) :]
         for place, tensor in zip(places, matrices, strict=True):
-            matrix = tile_matrix(_in_four_bits(tensor), room)
+            matrix = tile_matrix(_held(tensor), room)
             forget(tensor.data)
             table = matrix_table(matrix, compiler, isa, again=True)
             self._kept += [matrix.data, table]
@@ -142,7 +141,7 @@ class CpuUnroller:
             self._z: FloatArray = kept.view(np.float32)
 
 
-def _in_four_bits(tensor: Tensor) -> Tensor:
-    if tensor.format.name == _FORMAT:
+def _held(tensor: Tensor) -> Tensor:
+    if tensor.format.name == HELD:
         return tensor
-    return quantized(tensor if tensor.format.block == 1 else Tensor.of(tensor.name, tensor.dequantize()), _FORMAT)
+    return quantized(tensor if tensor.format.block == 1 else Tensor.of(tensor.name, tensor.dequantize()), HELD)
