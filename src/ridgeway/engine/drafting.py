@@ -15,9 +15,8 @@ from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.judging import Streamed
 from ridgeway.engine.request import Running
 from ridgeway.engine.scheduler import Grant
-from ridgeway.engine.streams import EngineStreams
+from ridgeway.engine.streams import EngineStreams, Unrolled
 from ridgeway.roofline.prices import PriceList, Prices
-from ridgeway.roofline.report import StepReport
 from ridgeway.roofline.shape import QueryShape
 
 
@@ -31,7 +30,7 @@ class Round:
 
     trees: dict[tuple[str, int], DraftTree] = field(default_factory=dict)
     failed: list[tuple[Running, Exception]] = field(default_factory=list)
-    streams: list[Streamed | StepReport] = field(default_factory=list)
+    streams: list[Streamed | Unrolled] = field(default_factory=list)
     listed: PriceList | None = None
 
     @property
@@ -72,8 +71,7 @@ class Drafting:
                 result.failed += [(grant.running, error) for grant in group]
             for model, batch, seconds in streams.streams:
                 result.streams.append(Streamed(model, batch, seconds, pool_fraction))
-            for cost, count, seconds in streams.unrolled:
-                result.streams.append(StepReport.of_drafts(self.target.cost_model, cost, count, seconds))
+            result.streams += streams.unrolled
         return result
 
     def _streams(

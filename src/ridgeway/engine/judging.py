@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ridgeway.core.query import Batch
 from ridgeway.engine.draft_models import DraftModel, Weights
+from ridgeway.engine.streams import Unrolled
 from ridgeway.roofline.report import StepReport
 
 TOGETHER = 0.03  # seconds that streams which are judged together took: so long the first may wait
@@ -48,11 +49,11 @@ class Judge:
     def __init__(self, target: Weights, draft_models: Mapping[str, DraftModel]) -> None:
         self._target = target
         self._draft_models = draft_models
-        self._waiting: list[Streamed | StepReport] = []
+        self._waiting: list[Streamed | Unrolled] = []
         self._seconds = 0.0  # that they took
 
-    def note(self, stream: Streamed | StepReport) -> None:
-        """A stream has ended; it is judged sometime. A report, as of a draft head's work, keeps its place."""
+    def note(self, stream: Streamed | Unrolled) -> None:
+        """A stream, or a draft head's work, has ended; it is judged sometime."""
         self._waiting.append(stream)
         self._seconds += stream.seconds
 
@@ -67,11 +68,14 @@ class Judge:
         reports = []
         for stream in waiting:
             try:
-                reports.append(stream if isinstance(stream, StepReport) else self._report(stream))
+                reports.append(self._of_drafts(stream) if isinstance(stream, Unrolled) else self._report(stream))
             except Exception as fault:
                 said = f"a weight stream could not be judged: {type(fault).__name__}: {fault}"
                 warnings.warn(said, stacklevel=2)
         return reports
+
+    def _of_drafts(self, work: Unrolled) -> StepReport:
+        return StepReport.of_drafts(self._target.cost_model, work.cost, work.sequences, work.seconds)
 
     def _report(self, stream: Streamed) -> StepReport:
         """Judge a stream by the cost model of its model, and let the cost model learn from it."""

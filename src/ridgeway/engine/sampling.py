@@ -7,13 +7,15 @@ penalties, biases and minimal lengths do to a few ids.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ridgeway.core.arrays import NO_INTS, BoolArray, DoubleArray, IntArray, ints, joined
 from ridgeway.core.query import Adjustment, Query, Seeds, Selection
 from ridgeway.core.sequence import Sequence
+
+_WIDE = 16  # rows
 
 
 class _Wishes(NamedTuple):
@@ -43,11 +45,17 @@ class _Wishes(NamedTuple):
             sample=np.repeat(ints([sequence.sample for sequence in sequences]), counts),
         )
 
+    def first(self, count: int) -> "_Wishes":
+        """Those of the first rows."""
+        cut: list[Any] = [field[:count] for field in self]
+        return _Wishes(*cut)
+
 
 class Selections:
     """Makes the selections of batches that follow each other.
 
-    While the same sequences read as many rows as the last time, which is nearly always, most of it stays as it was.
+    While the same sequences read as many rows as the last time, which is nearly always, most of it stays as it was. One
+    that runs alone may read fewer or more with every draft: of what is made for `_WIDE` rows it is given the first.
     """
 
     def __init__(self) -> None:
@@ -59,14 +67,17 @@ class Selections:
         """The selection of a batch whose queries are `asked`, in order."""
         pairs = [(sequence, query) for sequence, query in asked if len(query.read)]
         sequences, counts = [sequence for sequence, _ in pairs], [len(query.read) for _, query in pairs]
-        if sequences != self._sequences or counts != self._counts:
-            self._sequences, self._counts = sequences, counts
-            self._wishes = _Wishes.of(sequences, counts)
+        alone = len(counts) == 1 and counts[0] <= _WIDE
+        wide = [_WIDE] if alone else counts
+        if sequences != self._sequences or wide != self._counts:
+            self._sequences, self._counts = sequences, wide
+            self._wishes = _Wishes.of(sequences, wide)
+        wishes = self._wishes.first(counts[0]) if alone else self._wishes
         sampled: list[BoolArray] = [query.read.sampled for _, query in pairs]
         predicts: list[IntArray] = [query.read.predicts for _, query in pairs]
         return Selection(
             joined(sampled or [_NONE_SAMPLED]),
-            *self._wishes,
+            *wishes,
             joined(predicts or [NO_INTS]),
             _adjustments(pairs),
         )

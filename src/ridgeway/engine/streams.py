@@ -35,11 +35,21 @@ class DraftStream(NamedTuple):
 
 
 class Unrolled(NamedTuple):
-    """Steps of the draft head, which a drafter asked for."""
+    """Work of the draft head, which a drafter asked for. seen: tokens whose K/V each of its `steps` reads."""
 
-    cost: Cost
+    head: Unroller
+    steps: int
     sequences: int
+    seen: int
     seconds: float
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(
+            weight_bytes=self.steps * self.head.held_bytes,
+            kv_read_bytes=self.steps * self.head.seen_bytes * self.seen,
+            matrix_flops=self.steps * self.sequences * self.head.operations,
+        )
 
 
 class EngineStreams:
@@ -131,13 +141,8 @@ class EngineStreams:
         start = perf_counter()
         guessed = head.unroll(asked)
         seconds = perf_counter() - start
-        operations = guessed.steps * len(sequences) * head.operations
-        cost = Cost(
-            weight_bytes=guessed.steps * head.held_bytes,
-            kv_read_bytes=guessed.steps * head.seen_bytes * sum(sequence.cached for sequence in sequences),
-            matrix_flops=operations,
-        )
-        self.unrolled.append(Unrolled(cost, len(sequences), seconds))
+        cached = sum(sequence.cached for sequence in sequences)
+        self.unrolled.append(Unrolled(head, guessed.steps, len(sequences), cached, seconds))
         return guessed
 
     def forward(

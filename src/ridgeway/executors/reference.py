@@ -11,9 +11,8 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ridgeway.core.arrays import BoolArray, FloatArray, IntArray
-from ridgeway.core.query import Batch, Forward
+from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
-from ridgeway.executors.hidden import with_hidden
 from ridgeway.kernels.reference.attention import Rounding, attend, exactly
 from ridgeway.kernels.reference.layers import (
     gelu,
@@ -107,9 +106,7 @@ class ReferenceExecutor:
                 x = x + self._attention(layer, x, angles, batch, seen)
             if runs[1]:
                 x = x + self._mlp(layer, x)
-        return Forward(
-            with_hidden(answer(self._logits(x, batch), batch), batch, lambda reads: x[batch.read_rows[reads]])
-        )
+        return Forward(_with_hidden(answer(self._logits(x, batch), batch), batch, x[batch.read_rows]))
 
     def _attention(
         self,
@@ -170,3 +167,14 @@ class ReferenceExecutor:
 
     def _of(self, layer: int, name: str) -> FloatArray:
         return self._weights[f"layers.{layer}.{name}"]
+
+
+def _with_hidden(answers: tuple[Answer, ...], batch: Batch, states: FloatArray) -> tuple[Answer, ...]:
+    """The answers, with the hidden states of those whose readout measures them. states: (reads, hidden)."""
+    result, start = [], 0
+    for found, entry in zip(answers, batch.entries, strict=True):
+        stop = start + len(entry.query.read)
+        wanted = "hidden" in entry.query.read.measures
+        result.append(found._replace(hidden=states[start:stop]) if wanted else found)
+        start = stop
+    return tuple(result)

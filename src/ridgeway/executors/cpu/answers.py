@@ -15,6 +15,7 @@ from ridgeway.kernels.cpu.tiles import OUTPUTS
 
 UNIT_TOKENS = HEAD_UNIT * OUTPUTS
 _NO_MASSES = {"logits", "hidden"}
+_ONLY_HIDDEN = {"hidden"}
 
 
 class RowSums:
@@ -54,11 +55,21 @@ def measures_needed(read: Readout) -> bool:
     return read.top > 0 or any(token >= 0 for token in read.given.tolist())
 
 
-def answer_of(read: Readout, tokens: IntArray, logits: FloatArray, sums: RowSums, rows: slice) -> Answer:
-    """The answer of one query, whose read rows are `rows` of the batch's. logits: (n, vocabulary); they are copied."""
-    if not read.measures and not sums.measured:
-        return Answer(tokens)
-    result: dict[str, Any] = {"tokens": tokens}
+def answer_of(
+    read: Readout,
+    tokens: IntArray,
+    logits: FloatArray,
+    sums: RowSums,
+    rows: slice,
+    hidden: FloatArray | None = None,
+) -> Answer:
+    """The answer of one query, whose read rows are `rows` of the batch's. logits: (n, vocabulary); they are copied.
+    hidden: (N, hidden) of all rows that are read, if anybody wants them.
+    """
+    states = hidden[rows] if hidden is not None and "hidden" in read.measures else None
+    if not sums.measured and read.measures <= _ONLY_HIDDEN:  # nearly always
+        return Answer(tokens, hidden=states)
+    result: dict[str, Any] = {"tokens": tokens, "hidden": states}
     if "logits" in read.measures:
         result["logits"] = logits.copy()
     if not sums.measured or not measures_needed(read):

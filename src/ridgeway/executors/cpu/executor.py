@@ -24,11 +24,10 @@ from ridgeway.executors.cpu.selecting import Selector
 from ridgeway.executors.cpu.sight import Sight
 from ridgeway.executors.cpu.unroller import CpuUnroller
 from ridgeway.executors.cpu.weights import HeldWeights
-from ridgeway.executors.hidden import with_hidden
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.isa import choose_instruction_set
 from ridgeway.kernels.cpu.kernels import stream_kernel
-from ridgeway.kernels.cpu.layout import CAREFUL, B, L, R, S
+from ridgeway.kernels.cpu.layout import CAREFUL, L, S
 from ridgeway.kernels.cpu.residence import tidy
 from ridgeway.kernels.cpu.team import AHEAD, Team, usable_cores
 from ridgeway.kernels.reference.distribution import with_distributions
@@ -84,7 +83,7 @@ class CpuExecutor:
         self._weights = HeldWeights(model, compiler, self.isa, quant)
         tidy(tensor.data for tensor in model.tensors.values())
         self.compiled = tuple(compiler.compiled)
-        self._embedding = Embedding(model.tensors["embed"])
+        self._embedding = Embedding(model.tensors["embed"], compiler)
         self.arithmetic = "int8" if self._weights.quantized() else "fp32"
         self._block_rows = rows_per_block(config.heads, config.kv_heads)
         group = config.heads // config.kv_heads
@@ -137,9 +136,7 @@ class CpuExecutor:
             self._stream(control, step, member, number)
 
         self._team.run(work)
-        hidden, trimmed = self._buffers.x[:, : self.config.hidden], self._buffers.step[S.trims]
-        answers = self._answers(batch)
-        return Forward(with_hidden(answers, batch, lambda reads: hidden[reads if trimmed else batch.read_rows[reads]]))
+        return Forward(self._answers(batch))
 
     def _ahead_after(self, batch: Batch) -> AheadTable:
         """What is likely to be read first after `batch`. Of several sequences nothing: it was measured not to help."""
@@ -152,7 +149,9 @@ class CpuExecutor:
         """A draft head of the model, in kernels of the same team."""
         sight = Sight(self._buffers.step, self._weights.layers[head.layer], self._cache, self._reach)
         ahead = AheadTable.of(self._weights.part(_AHEAD, _AHEAD_ONCE_ASKED))
-        unroller = CpuUnroller(head, self._compiler, self.isa, self._team, sight, ahead)
+        tied = head.whole_head is self._embedding.tensor
+        embedding = self._embedding if tied else Embedding(head.whole_head, self._compiler)
+        unroller = CpuUnroller(head, embedding, self._compiler, self.isa, self._team, sight, ahead)
         tidy(part.data for part in head.stored)
         self._ahead_of_head = AheadTable.of(self._weights.part(0, _AHEAD), unroller.matrices)
         return unroller
@@ -174,13 +173,22 @@ class CpuExecutor:
         if buffers.step[S.measures]:
             sums.measure()
         logits = buffers.logits[:reads, : self.config.vocab_size]
+        hidden = self._hidden(batch)
         tokens = self._selector.choose(batch, logits, sums)
         answers, start = [], 0
         for entry in batch.entries:
             rows = slice(start, start + len(entry.query.read))
-            answers.append(answer_of(entry.query.read, tokens[rows], logits[rows], sums, rows))
+            answers.append(answer_of(entry.query.read, tokens[rows], logits[rows], sums, rows, hidden))
             start = rows.stop
         return with_distributions(tuple(answers), logits, batch)
+
+    def _hidden(self, batch: Batch) -> FloatArray | None:
+        """(reads, hidden) a copy of the residual stream behind the last layer, if anybody wants to know it."""
+        if not any("hidden" in entry.query.read.measures for entry in batch.entries):
+            return None
+        states = self._buffers.x[:, : self.config.hidden]
+        found: FloatArray = states[: batch.reads].copy() if self._buffers.step[S.trims] else states[batch.read_rows]
+        return found
 
     def _prepare(self, batch: Batch, plan: Plan) -> None:
         buffers, step = self._buffers, self._buffers.step
@@ -190,7 +198,7 @@ class CpuExecutor:
         splits = plan.segments > 1 and few
         buffers.fit(rows, reads, rows * self.config.heads * plan.segments if splits else 0)
         self._embedding.write(joined([entry.query.tokens for entry in batch.entries]), buffers.x)
-        self._reach(int(plan.rows[:, R.position].max()))
+        self._reach(plan.furthest)
         buffers.put(S.row_table, plan.rows)
         buffers.put(S.block_table, plan.blocks)
         buffers.put(S.key_slots, plan.key_slots)
@@ -202,7 +210,7 @@ class CpuExecutor:
         # A query's only row prepares its K/V in the task that attends, which must not be done twice.
         cut = few and rows > len(batch.entries)
         step[S.whole] = tasks // self.threads * self.threads if cut else tasks
-        step[S.pieces] = min(self.threads, int(plan.blocks[:, B.rows].max()))
+        step[S.pieces] = min(self.threads, plan.tallest)
         step[S.alone] = not splits and rows == len(batch.entries)
         step[S.trims] = reads < rows and not step[S.alone] and bool((np.diff(batch.read_rows) > 0).all())
         step[S.measures] = any(measures_needed(entry.query.read) for entry in batch.entries)

@@ -18,7 +18,7 @@ class Plan:
     """rows: (rows, ROW_LONGS). blocks: (blocks, BLOCK_LONGS). key_slots, key_positions: (keys,). Slots are told by the
     places they have in the cache.
 
-    segments: how many the longest list of keys has.
+    segments: how many the longest list of keys has. furthest: highest position of a row. tallest: most rows of a block.
     """
 
     rows: IntArray
@@ -26,6 +26,8 @@ class Plan:
     key_slots: IntArray
     key_positions: IntArray
     segments: int
+    furthest: int
+    tallest: int
 
 
 def rows_per_block(heads: int, kv_heads: int) -> int:
@@ -40,17 +42,19 @@ def plan_batch(batch: Batch, block_rows: int, windows: bool, places: Callable[[I
     blocks: list[tuple[int, ...]] = []
     slots: list[IntArray] = []
     positions: list[IntArray] = []
-    first_row = first_key = 0
+    first_row = first_key = furthest = 0
     for entry in batch.entries:
         count = len(entry.query)
         if count == 1 and not windows and entry.query.context is None:  # by far the most frequent: made quick
-            keys = entry.cached + 1
-            tables[first_row] = (entry.query.positions.item(), entry.slots.item(entry.cached), keys, 0)
+            keys, position = entry.cached + 1, entry.query.positions.item()
+            furthest = max(furthest, position)
+            tables[first_row] = (position, entry.slots.item(entry.cached), keys, 0)
             slots.append(entry.slots)
             blocks.append((first_row, 1, first_key, keys, keys))
             first_row, first_key = first_row + 1, first_key + keys
             continue
         table = tables[first_row : first_row + count]
+        furthest = max(furthest, *entry.query.positions.tolist())
         table[:, R.position] = entry.query.positions
         table[:, R.slot] = entry.slots[entry.cached :]
         listed, shared = _list_keys(entry, table, first_key)
@@ -64,10 +68,11 @@ def plan_batch(batch: Batch, block_rows: int, windows: bool, places: Callable[[I
         first_row += count
         first_key += len(slots[-1])
     segments = -(-max(block[B.longest] for block in blocks) // SEGMENT)
+    tallest = max(block[B.rows] for block in blocks)
     block_table = np.array(blocks, dtype=np.int64).reshape(-1, BLOCK_LONGS)
     key_positions = np.concatenate(positions) if positions else NO_INTS
     tables[:, R.slot] = places(tables[:, R.slot])
-    return Plan(tables, block_table, places(joined(slots)), key_positions, segments)
+    return Plan(tables, block_table, places(joined(slots)), key_positions, segments, furthest, tallest)
 
 
 def _list_keys(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray | None, int]:
@@ -107,6 +112,8 @@ def _prefix_lengths(entry: Entry) -> IntArray | None:
     if isinstance(visibility, Bidirectional):
         return np.full(count, count)
     sees: BoolArray = visibility.matrix(entry.query.positions)
+    if not sees[-1].all():  # as in trees: the last row sees itself, so it would see all
+        return None
     lengths: IntArray = sees.sum(axis=1)
     if (sees == (span(0, count) < lengths[:, None])).all():
         return lengths

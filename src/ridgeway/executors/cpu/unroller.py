@@ -23,14 +23,22 @@ _MOST_ROWS = 64
 
 
 class CpuUnroller:
-    """Matrices are kept in `models.draft_head.HELD`: their bytes are what a step costs. The rows that it feeds
-    on, one a step, are kept as fp16 beside them. ahead: what helpers read after a call for a single sequence.
+    """Matrices are kept in `models.draft_head.HELD`: their bytes are what a step costs. The rows that it feeds on, one
+    a step, are kept as fp16 beside them. embedding: rows of the model's head. ahead: what helpers read after a call for
+    a single sequence.
 
     See `core.drafting.Unroller` for the contract.
     """
 
     def __init__(
-        self, head: DraftHead, compiler: Compiler, isa: InstructionSet, team: Team, sight: Sight, ahead: AheadTable
+        self,
+        head: DraftHead,
+        embedding: Embedding,
+        compiler: Compiler,
+        isa: InstructionSet,
+        team: Team,
+        sight: Sight,
+        ahead: AheadTable,
     ) -> None:
         self._head, self._team, self._ahead = head, team, ahead
         self._sight = None if head.query is None else sight
@@ -55,7 +63,10 @@ class CpuUnroller:
             self.matrices.append(matrix.data)
             self._table[place] = table.ctypes.data
             self.held_bytes += matrix.data.nbytes
-        self._embedding = Embedding(head.whole_head)
+        self._embedding = embedding
+        vectors = np.ascontiguousarray(head.norm, dtype=np.float32), np.array([head.eps], dtype=np.float32)
+        self._kept += vectors
+        self._table[UF.norm], self._table[UF.eps] = (vector.ctypes.data for vector in vectors)
         self._rows: IntArray = np.zeros((_MOST_ROWS, UNROLL_ROW_LONGS), dtype=np.int64)
         self._numbers = np.zeros((_MOST_ROWS, 2))
         self._depth = 0
@@ -99,7 +110,7 @@ class CpuUnroller:
     def _unroll(self, asked: Unrolling) -> Guessed:
         count, depth, table = len(asked.tokens), asked.depth, self._table
         z, hidden = self._z[:count], self._head.hidden
-        z[:, :hidden] = self._head.states(asked.hidden)
+        z[:, :hidden] = asked.hidden
         self._embedding.write(asked.tokens, z[:, hidden : 2 * hidden])
         rows, numbers = self._rows, self._numbers
         rows[:count, UR.seed], rows[:count, UR.sample] = asked.seed.view(np.int64), asked.sample

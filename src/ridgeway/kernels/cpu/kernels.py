@@ -25,6 +25,17 @@ def select_kernel(compiler: Compiler) -> Kernel:
     return compiler.kernel("select", make, ("control", "table", "member", "number", "scratch"))
 
 
+def unpack_kernel(compiler: Compiler) -> Kernel:
+    """The kernel (packed, row_bytes, tokens, count, out, stride) that unpacks rows in Q8_0; see `unpack`."""
+
+    def make() -> Function:
+        from ridgeway.kernels.cpu.unpack import unpack_q8_0
+
+        return unpack_q8_0
+
+    return compiler.kernel("unpack", make, ("packed", "row_bytes", "tokens", "count", "out", "stride"))
+
+
 def unroll_kernel(compiler: Compiler) -> Kernel:
     """The kernel (control, table, member, number) that every member of a team calls to unroll a draft head."""
 

@@ -235,9 +235,11 @@ class UnrollFields(NamedTuple):
     head: int
     ids: int  # (vocabulary,) the token of each output of the head
     fed: int  # (vocabulary, hidden) fp16, the head's row of each
+    norm: int  # (hidden,) weight of the model's final norm
+    eps: int  # (1,) of that norm
     step: int  # a stream's tables, for what the head sees of the text so far
     layer: int
-    z: int  # (rows, z_stride): state, the head's row of the newest token, what it sees
+    z: int  # (rows, z_stride): state (at first the hidden state), the head's row of the newest token, what it sees
     z_stride: int
     z_packed: int
     z_packed_bytes: int

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from ridgeway.core.drafting import GUESSES
-from ridgeway.kernels.cpu.activation import add, gate, quantize
+from ridgeway.kernels.cpu.activation import add, gate, quantize, rms_norm
 from ridgeway.kernels.cpu.ahead import read_ahead
 from ridgeway.kernels.cpu.heads import attend, prepare_query
 from ridgeway.kernels.cpu.lanes import (
@@ -57,15 +57,18 @@ _UNLIKELY = 12.0  # nats below the likeliest: the noise of such tokens is not as
 
 
 @njit(error_model="numpy")
-def _pack_rows(control, phase, table):
-    """Quantizes states and tokens."""
-    rows, groups = table[UF.rows], 2 * table[UF.hidden] // GROUP
+def _pack_rows(control, phase, table, step):
+    """Quantizes states and tokens. At first the state is the hidden state, normed."""
+    rows, hidden = table[UF.rows], table[UF.hidden]
+    groups = 2 * hidden // GROUP
     while True:
         first, count = claim(control, phase, rows, 1, table[UF.threads])
         if first < 0:
             return phase + 1
         for row in range(first, first + count):
             z = floats(table[UF.z] + row * table[UF.z_stride] * 4)
+            if step == 0:
+                rms_norm(z, floats(table[UF.norm]), z, hidden, hidden, floats(table[UF.eps])[0])
             quantize(z, groups, table[UF.z_packed] + row * table[UF.z_packed_bytes])
         finish(control, phase, rows, count)
 
@@ -304,7 +307,7 @@ def unroll(control_address: int, table_address: int, member: int, number: int) -
                     going += 1
             if going == 0:
                 break
-        phase = _pack_rows(control, phase, table)
+        phase = _pack_rows(control, phase, table, step)
         if table[UF.query] != 0:
             phase = _ask(control, phase, table)
             phase = _look(control, phase, table, step, member)
