@@ -45,7 +45,8 @@ class HeadDrafter(Drafter):
 
     def guess(self, sequences: Sequences[Sequence], streams: Streams) -> list[Trie]:
         """What may follow each of `sequences`, all of which are `ready`: a chain of tokens, and their runners-up."""
-        hidden = np.array([self._reached[sequence].hidden for sequence in sequences])
+        states = [self._reached[sequence].hidden for sequence in sequences]
+        hidden = states[0][None] if len(states) == 1 else np.array(states)
         guessed = streams.unroll(sequences, hidden, self.depth, self.least)
         return [tree_of(guessed, place) for place in range(len(sequences))]
 

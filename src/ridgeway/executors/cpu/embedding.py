@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray, ints
+from ridgeway.core.arrays import FloatArray, IntArray, address_of, ints
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.kernels import unpack_kernel
 from ridgeway.quant.tensor import Tensor
@@ -16,21 +16,24 @@ _KEPT_BYTES = 4 << 20  # of floats
 class Embedding:
     """Unpacks rows: of Q8_0, which most files have, in compiled code. In other formats NumPy takes ten calls to unpack
     one, so those used of late are kept as floats; texts repeat their words.
+
+    place: address of the rows for kernels that unpack them themselves; 0: they cannot.
     """
 
     def __init__(self, tensor: Tensor, compiler: Compiler) -> None:
         self.tensor = tensor
         compiled = tensor.format.name == "Q8_0" and tensor.order is None and tensor.data.flags.c_contiguous
         self._kernel = unpack_kernel(compiler) if compiled else None
-        self._place: int = tensor.data.ctypes.data
+        self.place: int = tensor.data.ctypes.data if compiled else 0
+        self.row_bytes: int = tensor.data.shape[1]
         self._row = lru_cache(_KEPT_BYTES // (4 * tensor.columns))(lambda token: tensor.take(ints(token))[0])
 
     def write(self, tokens: IntArray, x: FloatArray) -> None:
         """Writes the rows of `tokens` (k,) to the first columns of the first rows of `x`."""
         columns, count = self.tensor.columns, len(tokens)
         if self._kernel is not None:
-            ids, row_bytes = np.ascontiguousarray(tokens), self.tensor.data.shape[1]
-            self._kernel(self._place, row_bytes, ids.ctypes.data, count, x.ctypes.data, x.strides[0])
+            ids = np.ascontiguousarray(tokens)
+            self._kernel(self.place, self.row_bytes, address_of(ids), count, address_of(x), x.strides[0])
         elif count > _FEW:
             x[:count, :columns] = self.tensor.take(tokens)
         else:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ridgeway.core.arrays import IntArray, ints, joined
+from ridgeway.core.arrays import IntArray, address_of, ints, joined
 from ridgeway.core.drafting import Unrolling
 from ridgeway.executors.cpu.cache import PagedCache
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, ROW_LONGS, SEGMENT, B, L, S
 from ridgeway.kernels.cpu.residence import aligned
 
 _FLOAT = 4
+_GROWING = (S.cosines, S.sines)  # tables of the stream's that are made anew as they grow
 
 
 class Sight:
@@ -40,16 +41,16 @@ class Sight:
         self._blocks[:, B.first_row], self._blocks[:, B.rows] = np.arange(most_rows), 1
         fields = (S.query, S.row_table, S.block_table, S.mixed, S.mixed_stride, S.packed, S.packed_bytes)
         arrays = [array.ctypes.data for array in (self._query, self._rows, self._blocks)]
-        self._own = ints(fields), ints([*arrays, *mixed, *packed])
+        self.step[ints(fields)] = ints([*arrays, *mixed, *packed])
 
     def prepare(self, asked: Unrolling) -> None:
         """Fills in the tables for `asked`."""
         step, layer, positions = self.step, self.layer, asked.positions.tolist()
         self._reach(max(positions) + asked.depth)
-        step[:], layer[:] = self._streams_step, self._streams_layer
+        layer[:] = self._streams_layer
         layer[L.window] = 0  # it sees all of the text
-        fields, values = self._own
-        step[fields] = values
+        for field in _GROWING:
+            step[field] = self._streams_step[field]
         self._slots = self._places(joined(list(asked.seen)))
         counts = [len(slots) for slots in asked.seen]
         first = 0
@@ -57,5 +58,5 @@ class Sight:
             self._rows[row] = (position - 1, 0, seen, 0)
             self._blocks[row, B.shared_start :] = (first, seen, seen)
             first += seen
-        step[S.key_slots] = self._slots.ctypes.data
+        step[S.key_slots] = address_of(self._slots)
         step[S.segments] = -(-max(counts) // SEGMENT)

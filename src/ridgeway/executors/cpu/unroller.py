@@ -66,6 +66,7 @@ class CpuUnroller:
         self._embedding = embedding
         vectors = np.ascontiguousarray(head.norm, dtype=np.float32), np.array([head.eps], dtype=np.float32)
         self._kept += vectors
+        self._table[UF.embedding], self._table[UF.embedding_bytes] = embedding.place, embedding.row_bytes
         self._table[UF.norm], self._table[UF.eps] = (vector.ctypes.data for vector in vectors)
         self._rows: IntArray = np.zeros((_MOST_ROWS, UNROLL_ROW_LONGS), dtype=np.int64)
         self._numbers = np.zeros((_MOST_ROWS, 2))
@@ -111,10 +112,11 @@ class CpuUnroller:
         count, depth, table = len(asked.tokens), asked.depth, self._table
         z, hidden = self._z[:count], self._head.hidden
         z[:, :hidden] = asked.hidden
-        self._embedding.write(asked.tokens, z[:, hidden : 2 * hidden])
+        if not self._embedding.place:
+            self._embedding.write(asked.tokens, z[:, hidden : 2 * hidden])
         rows, numbers = self._rows, self._numbers
         rows[:count, UR.seed], rows[:count, UR.sample] = asked.seed.view(np.int64), asked.sample
-        rows[:count, UR.position] = asked.positions
+        rows[:count, UR.position], rows[:count, UR.token] = asked.positions, asked.tokens
         numbers[:count, 0], numbers[:count, 1] = asked.temperature, asked.least
         self._fit(depth)
         size = count * depth * GUESSES

@@ -235,6 +235,8 @@ class UnrollFields(NamedTuple):
     head: int
     ids: int  # (vocabulary,) the token of each output of the head
     fed: int  # (vocabulary, hidden) fp16, the head's row of each
+    embedding: int  # the head's rows of all tokens, in Q8_0; 0: the row of the newest token is in z already
+    embedding_bytes: int  # of a row
     norm: int  # (hidden,) weight of the model's final norm
     eps: int  # (1,) of that norm
     step: int  # a stream's tables, for what the head sees of the text so far
@@ -260,11 +262,12 @@ class UnrollFields(NamedTuple):
 
 
 class UnrollRowFields(NamedTuple):
-    """position: of the first token that is drafted."""
+    """token: the newest one. position: of the first token that is drafted."""
 
     seed: int
     sample: int
     position: int
+    token: int
 
 
 UF = UnrollFields(*range(len(UnrollFields._fields)))

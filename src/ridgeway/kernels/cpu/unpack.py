@@ -10,17 +10,18 @@ Q8_0_BYTES = 34  # of a block: an fp16 scale, then 32 int8
 
 
 @njit(error_model="numpy")
-def _block(place, out):
-    scale = broadcast(first_lane(load(halves(place), 0)))
-    quants = signed_bytes(place + 2)
-    for i in range(0, GROUP, LANES):
-        store(out, i, load(quants, i) * scale)
+def unpack_row(packed, row_bytes, out):
+    """A row in Q8_0 as float32."""
+    for block in range(row_bytes // Q8_0_BYTES):
+        place, target = packed + block * Q8_0_BYTES, floats(out + block * GROUP * 4)
+        scale = broadcast(first_lane(load(halves(place), 0)))
+        quants = signed_bytes(place + 2)
+        for i in range(0, GROUP, LANES):
+            store(target, i, load(quants, i) * scale)
 
 
 def unpack_q8_0(packed: int, row_bytes: int, tokens: int, count: int, out: int, stride: int) -> None:
     """Rows `tokens` (count,) int64 of a matrix in Q8_0 as float32; out: where, `stride` bytes from row to row."""
     ids = longs(tokens)
     for number in range(count):
-        row, target = packed + ids[number] * row_bytes, out + number * stride
-        for block in range(row_bytes // Q8_0_BYTES):
-            _block(row + block * Q8_0_BYTES, floats(target + block * GROUP * 4))
+        unpack_row(packed + ids[number] * row_bytes, row_bytes, out + number * stride)

@@ -51,6 +51,7 @@ from ridgeway.kernels.cpu.prefetching import NOTHING_AHEAD
 from ridgeway.kernels.cpu.sampling import token_noise
 from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.kernels.cpu.tiles import GROUP, GROUP_BYTES, OUTPUTS
+from ridgeway.kernels.cpu.unpack import unpack_row
 from ridgeway.kernels.cpu.vocabulary import LEAST, measure_unit
 
 _UNLIKELY = 12.0  # nats below the likeliest: the noise of such tokens is not asked for
@@ -58,7 +59,7 @@ _UNLIKELY = 12.0  # nats below the likeliest: the noise of such tokens is not as
 
 @njit(error_model="numpy")
 def _pack_rows(control, phase, table, step):
-    """Quantizes states and tokens. At first the state is the hidden state, normed."""
+    """Quantizes states and tokens. At first these are the hidden state, which is normed, and the newest token."""
     rows, hidden = table[UF.rows], table[UF.hidden]
     groups = 2 * hidden // GROUP
     while True:
@@ -69,6 +70,10 @@ def _pack_rows(control, phase, table, step):
             z = floats(table[UF.z] + row * table[UF.z_stride] * 4)
             if step == 0:
                 rms_norm(z, floats(table[UF.norm]), z, hidden, hidden, floats(table[UF.eps])[0])
+                if table[UF.embedding] != 0:
+                    token = longs(table[UF.row_table] + row * UNROLL_ROW_LONGS * 8)[UR.token]
+                    packed = table[UF.embedding] + token * table[UF.embedding_bytes]
+                    unpack_row(packed, table[UF.embedding_bytes], table[UF.z] + (row * table[UF.z_stride] + hidden) * 4)
             quantize(z, groups, table[UF.z_packed] + row * table[UF.z_packed_bytes])
         finish(control, phase, rows, count)
 
