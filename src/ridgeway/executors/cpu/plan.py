@@ -41,39 +41,41 @@ def plan_batch(batch: Batch, block_rows: int, windows: bool, places: Callable[[I
     """
     tables = np.zeros((batch.rows, ROW_LONGS), dtype=np.int64)
     blocks: list[tuple[int, ...]] = []
-    slots: list[IntArray] = []
+    every = places(joined([entry.slots for entry in batch.entries]))
+    keys: list[IntArray] = []
     positions: list[IntArray] = []
-    first_row = first_key = furthest = 0
+    first_row = first_key = first_slot = furthest = 0
     for entry in batch.entries:
+        own = every[first_slot : first_slot + len(entry.slots)]
+        first_slot += len(own)
         count = len(entry.query)
         if count == 1 and not windows and entry.query.context is None:  # by far the most frequent: made quick
-            keys, position = entry.cached + 1, entry.query.positions.item()
+            seen, position = entry.cached + 1, entry.query.positions.item()
             furthest = max(furthest, position)
-            tables[first_row] = (position, entry.slots.item(entry.cached), keys, 0)
-            slots.append(entry.slots)
-            blocks.append((first_row, 1, first_key, keys, keys))
-            first_row, first_key = first_row + 1, first_key + keys
+            tables[first_row] = (position, own.item(entry.cached), seen, 0)
+            keys.append(own)
+            blocks.append((first_row, 1, first_key, seen, seen))
+            first_row, first_key = first_row + 1, first_key + seen
             continue
         table = tables[first_row : first_row + count]
         furthest = max(furthest, *entry.query.positions.tolist())
         table[:, R.position] = entry.query.positions
-        table[:, R.slot] = entry.slots[entry.cached :]
+        table[:, R.slot] = own[entry.cached :]
         listed, shared = _list_keys(entry, table, first_key)
-        slots.append(entry.slots if listed is None else entry.slots[listed])
+        keys.append(own if listed is None else own[listed])
         if windows:
             positions.append(_key_positions(entry) if listed is None else _key_positions(entry)[listed])
-        seen = table[:, R.seen].tolist()
+        lengths = table[:, R.seen].tolist()
         for start in range(0, count, block_rows):
-            several = seen[start : start + block_rows]
+            several = lengths[start : start + block_rows]
             blocks.append((first_row + start, len(several), first_key, shared, max(several)))
         first_row += count
-        first_key += len(slots[-1])
+        first_key += len(keys[-1])
     segments = -(-max(block[B.longest] for block in blocks) // SEGMENT)
     tallest = max(block[B.rows] for block in blocks)
     block_table = np.array(blocks, dtype=np.int64).reshape(-1, BLOCK_LONGS)
     key_positions = np.concatenate(positions) if positions else NO_INTS
-    tables[:, R.slot] = places(tables[:, R.slot])
-    return Plan(tables, block_table, places(joined(slots)), key_positions, segments, furthest, tallest)
+    return Plan(tables, block_table, joined(keys), key_positions, segments, furthest, tallest)
 
 
 def _list_keys(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray | None, int]:
