@@ -1,6 +1,7 @@
 """Weight streams are judged several at once: each once, in order, and none is forgotten."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from toy_methods import SelfDrafter, Verify
@@ -9,6 +10,7 @@ from ridgeway.core.sampling_params import SamplingParams
 from ridgeway.engine import judging
 from ridgeway.engine.judging import Judge
 from ridgeway.engine.request import Request
+from ridgeway.engine.streams import HeadWork
 from ridgeway.methods.autoregressive import Autoregressive
 from ridgeway.testing import toy_llm
 
@@ -37,6 +39,18 @@ def test_streams_are_judged_in_order_and_once():
     judged = judge.reports(of_all=True)
     assert [report.cost for report in judged] == [llm.cost_model.count_batch(stream.batch) for stream in streams]
     assert judge.reports(of_all=True) == []
+
+
+def test_the_work_of_a_draft_head_is_judged_in_its_place():
+    llm = toy_llm()
+    head = SimpleNamespace(held_bytes=100, seen_bytes=10, operations=1000)
+    judge, streams = Judge(llm.engine._target, {}), streams_of(llm, 2)
+    for stream in (streams[0], HeadWork(head, steps=3, sequences=2, seen=50, seconds=1e-5), streams[1]):
+        judge.note(stream)
+    first, work, last = judge.reports(of_all=True)
+    assert [first.cost.streams, work.cost.streams, last.cost.streams] == [1, 0, 1]
+    assert (work.cost.weight_bytes, work.cost.kv_read_bytes, work.cost.matrix_flops) == (300, 1500, 6000)
+    assert (work.requests, work.seconds) == (2, 1e-5)
 
 
 def test_short_streams_wait_for_each_other_and_long_ones_for_none():

@@ -47,6 +47,8 @@ def test_selections_of_batches_that_follow_each_other_are_those_of_each_alone():
         [(second, query(10, 1))],
         [(first, query(9, 4, reads=False))],
         [(twin, query(3, 1))],
+        *([(twin, query(3, rows))] for rows in (16, 17, 3, 40, 16)),  # one alone: what is made for 16 rows is cut
+        [(first, query(3, 16)), (second, query(3, 1))],
     ]
     selections = Selections()
     for batch in batches:
@@ -56,6 +58,6 @@ def test_selections_of_batches_that_follow_each_other_are_those_of_each_alone():
 def test_what_does_not_change_is_kept():
     one, selections = sequence(1), Selections()
     before = selections.of([(one, query(3, 1))])
-    after = selections.of([(one, query(4, 1))])
+    after = selections.of([(one, query(4, 5))])
     assert np.shares_memory(after.temperature, before.temperature)
-    assert (before.position.tolist(), after.position.tolist()) == ([4], [5])
+    assert (before.position.tolist(), after.position.tolist()) == ([4], [5, 6, 7, 8, 9])

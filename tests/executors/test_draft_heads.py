@@ -19,6 +19,7 @@ from ridgeway.executors.reference import ReferenceExecutor
 from ridgeway.kernels.cpu.isa import INSTRUCTION_SETS, processor_features
 from ridgeway.kernels.cpu.team import AHEAD
 from ridgeway.models.draft_head import DraftHead, draft_head_of, load_draft_head
+from ridgeway.quant.formats import FORMATS
 from ridgeway.quant.quantize import quantized
 from ridgeway.quant.tensor import Tensor
 from ridgeway.testing import toy_config, toy_draft_head, toy_llm, toy_model
@@ -41,13 +42,28 @@ def model(request):
     return toy_model(toy_config(hidden=64, vocab_size=1100, max_positions=1024, **SHAPES[request.param]))
 
 
-@pytest.fixture(scope="module", params=[None, 1], ids=["blind", "sees"])
+@pytest.fixture(scope="module", params=[(None, 4), (1, 4), (1, 8)], ids=["blind", "sees", "rows in eight bits"])
 def head(request, model):
-    """In four bits, so that both twins multiply the same weights."""
-    whole = toy_draft_head(model, inner=96, layer=request.param)
+    """In four bits, so that both twins multiply the same weights. Kernels unpack the model's rows themselves if these
+    are in Q8_0.
+    """
+    layer, bits = request.param
+    whole = toy_draft_head(model, inner=96, layer=layer)
     names = ["gate", "up", "down", "whole_head"] + (["query"] if whole.query is not None else [])
     parts = {name: quantized(getattr(whole, name), "Q4_0") for name in names}
+    if bits == 8:
+        parts["whole_head"] = in_eight_bits(parts["whole_head"])
     return DraftHead(tokens=whole.tokens, norm=whole.norm, eps=whole.eps, layer=whole.layer, **parts)
+
+
+def in_eight_bits(tensor):
+    """The weights of a tensor in Q4_0, in Q8_0."""
+    blocks = tensor.data.reshape(tensor.rows, -1, 18)
+    quants = np.concatenate([blocks[..., 2:] & 15, blocks[..., 2:] >> 4], axis=-1).astype(np.int8) - np.int8(8)
+    data = np.concatenate([blocks[..., :2], quants.view(np.uint8)], axis=-1).reshape(tensor.rows, -1)
+    same = Tensor(tensor.name, FORMATS["Q8_0"], tensor.shape, np.ascontiguousarray(data))
+    np.testing.assert_array_equal(same.dequantize(), tensor.dequantize())
+    return same
 
 
 def cpu(model, threads=2, **options):

@@ -30,12 +30,6 @@ def joined(parts: list[Any]) -> AnyArray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def address_of(array: AnyArray) -> int:
-    """Of its first element. `array.ctypes.data` is the same, and takes ten times as long."""
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
 _NUMBERS: IntArray = np.arange(-1, 1 << 15, dtype=np.int64)
 NO_INTS: IntArray = ints([])
 for _shared in (_NUMBERS, NO_INTS):

@@ -15,7 +15,7 @@ from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.judging import Streamed
 from ridgeway.engine.request import Running
 from ridgeway.engine.scheduler import Grant
-from ridgeway.engine.streams import EngineStreams, Unrolled
+from ridgeway.engine.streams import EngineStreams, HeadWork
 from ridgeway.roofline.prices import PriceList, Prices
 from ridgeway.roofline.shape import QueryShape
 
@@ -30,7 +30,7 @@ class Round:
 
     trees: dict[tuple[str, int], DraftTree] = field(default_factory=dict)
     failed: list[tuple[Running, Exception]] = field(default_factory=list)
-    streams: list[Streamed | Unrolled] = field(default_factory=list)
+    streams: list[Streamed | HeadWork] = field(default_factory=list)
     listed: PriceList | None = None
 
     @property

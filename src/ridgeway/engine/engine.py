@@ -28,7 +28,7 @@ from ridgeway.engine.request import Request, Running, Tracked, new_seed
 from ridgeway.engine.sampling import Selections
 from ridgeway.engine.scheduler import Grant, Limits, Scheduler
 from ridgeway.engine.stopping import AnswerText, accept
-from ridgeway.engine.streams import Unrolled
+from ridgeway.engine.streams import HeadWork
 from ridgeway.roofline.cost import CostModel
 from ridgeway.roofline.prices import Prices
 from ridgeway.roofline.report import StepReport
@@ -428,7 +428,7 @@ class Engine:
                 self._leave(running)
                 self._emit(tracked, running, [])
 
-    def _note(self, stream: Streamed | Unrolled) -> None:
+    def _note(self, stream: Streamed | HeadWork) -> None:
         self._streaming += stream.seconds
         self._judge.note(stream)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ridgeway.core.query import Batch
 from ridgeway.engine.draft_models import DraftModel, Weights
-from ridgeway.engine.streams import Unrolled
+from ridgeway.engine.streams import HeadWork
 from ridgeway.roofline.report import StepReport
 
 TOGETHER = 0.1  # seconds that streams which are judged together took: so long the first may wait
@@ -49,10 +49,10 @@ class Judge:
     def __init__(self, target: Weights, draft_models: Mapping[str, DraftModel]) -> None:
         self._target = target
         self._draft_models = draft_models
-        self._waiting: list[Streamed | Unrolled] = []
+        self._waiting: list[Streamed | HeadWork] = []
         self._seconds = 0.0  # that they took
 
-    def note(self, stream: Streamed | Unrolled) -> None:
+    def note(self, stream: Streamed | HeadWork) -> None:
         """A stream, or a draft head's work, has ended; it is judged sometime."""
         self._waiting.append(stream)
         self._seconds += stream.seconds
@@ -68,13 +68,13 @@ class Judge:
         reports = []
         for stream in waiting:
             try:
-                reports.append(self._of_drafts(stream) if isinstance(stream, Unrolled) else self._report(stream))
+                reports.append(self._of_drafts(stream) if isinstance(stream, HeadWork) else self._report(stream))
             except Exception as fault:
                 said = f"a weight stream could not be judged: {type(fault).__name__}: {fault}"
                 warnings.warn(said, stacklevel=2)
         return reports
 
-    def _of_drafts(self, work: Unrolled) -> StepReport:
+    def _of_drafts(self, work: HeadWork) -> StepReport:
         return StepReport.of_drafts(self._target.cost_model, work.cost, work.sequences, work.seconds)
 
     def _report(self, stream: Streamed) -> StepReport:

@@ -34,7 +34,7 @@ class DraftStream(NamedTuple):
     seconds: float
 
 
-class Unrolled(NamedTuple):
+class HeadWork(NamedTuple):
     """Work of the draft head, which a drafter asked for. seen: tokens whose K/V each of its `steps` reads."""
 
     head: Unroller
@@ -78,7 +78,7 @@ class EngineStreams:
         for model in models.values():
             model.begin_round()
         self.streams: list[DraftStream] = []
-        self.unrolled: list[Unrolled] = []
+        self.unrolled: list[HeadWork] = []
 
     def __enter__(self) -> "EngineStreams":
         return self
@@ -142,7 +142,7 @@ class EngineStreams:
         guessed = head.unroll(asked)
         seconds = perf_counter() - start
         cached = sum(sequence.cached for sequence in sequences)
-        self.unrolled.append(Unrolled(head, guessed.steps, len(sequences), cached, seconds))
+        self.unrolled.append(HeadWork(head, guessed.steps, len(sequences), cached, seconds))
         return guessed
 
     def forward(

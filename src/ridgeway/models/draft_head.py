@@ -31,7 +31,7 @@ from ridgeway.models.shipped import SHIPPED_WEIGHTS
 from ridgeway.quant.tensor import Tensor
 
 FILE = "draft-head.safetensors"
-HELD = "Q4_0"  # how kernels hold its matrices, and what a training has rounded them to: its bytes are what a step costs
+HELD = "Q4_0"  # in which it is meant to be held, and `ridgeway train` rounds to: its bytes are what a step costs
 _MATRICES = ("gate", "up", "down")
 
 

@@ -74,9 +74,9 @@ class Fixed:
     """What the head takes from the model. tokens: (V,) ids that it knows, ascending. layer: whose K/V it looks at.
 
     norm: (hidden,) of the final norm. rows: (vocabulary, hidden), the model's head. known: (V, hidden) of it; held: the
-    same as kernels hold them for the draft head. scale:
-    what gives `rows` a root mean square of 1, beside states of about that, so that both are learned from at once;
-    value_scale: likewise of the layer's values. Both are folded into the saved weights.
+    same as kernels hold them for the draft head. scale: what gives `rows` a root mean square of 1, beside states of
+    about that, so that both are learned from at once; value_scale: likewise of the layer's values. Both are folded into
+    the saved weights.
     """
 
     def __init__(self, model: Model, tokens: IntArray, layer: int | None = None, value_scale: float = 1.0) -> None:
@@ -127,7 +127,7 @@ def unrolled_loss(network: Network, fixed: Fixed, given: Unrolled) -> Tensor:
 
 def weights_of(network: Network, fixed: Fixed) -> dict[str, Tensor]:
     """The matrices of `models.draft_head.DraftHead` by name, float32; rounded, so that all executors compute with the
-    same.
+    same, but for the file's float16.
     """
     hidden = network.down.shape[0]
     weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}

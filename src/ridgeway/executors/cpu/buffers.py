@@ -38,6 +38,7 @@ class Buffers:
         self._config = config
         self._threads = threads
         self._kept: dict[str, Any] = {}
+        self._tables: dict[int, IntArray] = {}
         self.step: IntArray = np.zeros(STEP_LONGS, dtype=np.int64)
         self.address: int = self.step.ctypes.data
         width = padded(config.head_dim, 2 * LANES)
@@ -94,6 +95,15 @@ class Buffers:
         size = partials * _FLOAT * (LANES + self.kv_width)
         if size > len(self._kept.get("partials", ())):
             self.step[S.partials] = self._keep("partials", _grown(size))
+
+    def put(self, place: int, table: IntArray) -> None:
+        """Copies a table of the batch to where the step table's entry `place` points; any shape, row by row."""
+        flat = table.reshape(-1)
+        kept = self._tables.get(place)
+        if kept is None or len(kept) < len(flat):
+            kept = self._tables[place] = np.empty(_grown(len(flat)), dtype=np.int64)
+            self.step[place] = kept.ctypes.data
+        kept[: len(flat)] = flat
 
     def _keep(self, name: str, size: int) -> int:
         self._kept[name] = aligned(size)

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray, address_of, ints
+from ridgeway.core.arrays import FloatArray, IntArray, ints
 from ridgeway.kernels.cpu.compilation import Compiler
 from ridgeway.kernels.cpu.kernels import unpack_kernel
 from ridgeway.quant.tensor import Tensor
@@ -26,14 +26,15 @@ class Embedding:
         self._kernel = unpack_kernel(compiler) if compiled else None
         self.place: int = tensor.data.ctypes.data if compiled else 0
         self.row_bytes: int = tensor.data.shape[1]
-        self._row = lru_cache(_KEPT_BYTES // (4 * tensor.columns))(lambda token: tensor.take(ints(token))[0])
+        if not compiled:
+            self._row = lru_cache(_KEPT_BYTES // (4 * tensor.columns))(lambda token: tensor.take(ints(token))[0])
 
     def write(self, tokens: IntArray, x: FloatArray) -> None:
-        """Writes the rows of `tokens` (k,) to the first columns of the first rows of `x`."""
+        """Writes the rows of `tokens` (k,), which there must be, to the first columns of the first rows of `x`."""
         columns, count = self.tensor.columns, len(tokens)
         if self._kernel is not None:
-            ids = np.ascontiguousarray(tokens)
-            self._kernel(self.place, self.row_bytes, address_of(ids), count, address_of(x), x.strides[0])
+            ids = np.ascontiguousarray(tokens, dtype=np.int64)
+            self._kernel(self.place, self.row_bytes, ids.ctypes.data, count, x.ctypes.data, x.strides[0])
         elif count > _FEW:
             x[:count, :columns] = self.tensor.take(tokens)
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from ridgeway.core.arrays import FloatArray, IntArray, address_of, joined
+from ridgeway.core.arrays import FloatArray, IntArray, joined
 from ridgeway.core.errors import ModelError
 from ridgeway.core.query import Answer, Batch, Forward
 from ridgeway.core.traits import ModelTraits
@@ -82,7 +82,6 @@ class CpuExecutor:
         self._selector = Selector(compiler, self._team)
         self._weights = HeldWeights(model, compiler, self.isa, quant)
         tidy(tensor.data for tensor in model.tensors.values())
-        self.compiled = tuple(compiler.compiled)
         self._embedding = Embedding(model.tensors["embed"], compiler)
         self.arithmetic = "int8" if self._weights.quantized() else "fp32"
         self._block_rows = rows_per_block(config.heads, config.kv_heads)
@@ -199,10 +198,11 @@ class CpuExecutor:
         buffers.fit(rows, reads, rows * self.config.heads * plan.segments if splits else 0)
         self._embedding.write(joined([entry.query.tokens for entry in batch.entries]), buffers.x)
         self._reach(plan.furthest)
-        # What lies there must stay until the stream has ended: it belongs to the batch and its plan.
-        step[S.row_table], step[S.block_table] = address_of(plan.rows), address_of(plan.blocks)
-        step[S.key_slots], step[S.key_positions] = address_of(plan.key_slots), address_of(plan.key_positions)
-        step[S.read_rows] = address_of(batch.read_rows)
+        buffers.put(S.row_table, plan.rows)
+        buffers.put(S.block_table, plan.blocks)
+        buffers.put(S.key_slots, plan.key_slots)
+        buffers.put(S.key_positions, plan.key_positions)
+        buffers.put(S.read_rows, batch.read_rows)
         step[S.first_phase] = self._team.phase
         step[S.rows], step[S.reads] = rows, reads
         step[S.blocks], step[S.segments], step[S.splits] = len(plan.blocks), plan.segments, splits

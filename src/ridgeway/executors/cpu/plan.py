@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, ints, joined, span
+from ridgeway.core.arrays import NO_INTS, BoolArray, IntArray, joined, span
 from ridgeway.core.query import Batch, Entry
 from ridgeway.core.visibility import Bidirectional, Causal
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, CHUNK, ROW_LONGS, SEGMENT, B, R
 
-_FEW_ROWS = 16
 _VECTORS_PER_BLOCK = 48  # rows times query heads of a K/V head: their scores and states fill half of the first cache
 
 
@@ -89,8 +88,6 @@ def _list_keys(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray 
     if seen is not None and entry.query.context is None:
         table[:, R.seen] = entry.cached + seen
         return None, entry.cached + count
-    if count <= _FEW_ROWS and entry.query.context is None:
-        return _list_few(entry, table, first_key)
     context = entry.context_slots()
     rows = span(entry.cached, entry.cached + count)
     if seen is not None:
@@ -106,20 +103,6 @@ def _list_keys(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray 
     table[:, R.seen] = shared + lengths
     table[:, R.own_start] = first_key + shared + np.cumsum(lengths) - lengths
     return np.concatenate([context[:shared], own]), shared
-
-
-def _list_few(entry: Entry, table: IntArray, first_key: int) -> tuple[IntArray, int]:
-    """The same for a tree of a few drafts behind all of the context: lists, as each call of NumPy takes longer."""
-    shared = entry.cached // CHUNK * CHUNK
-    listed, rest = list(range(shared)), list(range(shared, entry.cached))
-    places = []
-    for sees in entry.query.visibility.matrix(entry.query.positions).tolist():
-        start = len(listed)
-        listed += rest
-        listed += [entry.cached + row for row, seen in enumerate(sees) if seen]
-        places.append((shared + len(listed) - start, first_key + start))
-    table[:, R.seen : R.own_start + 1] = places
-    return ints(listed), shared
 
 
 def _prefix_lengths(entry: Entry) -> IntArray | None:

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray, address_of, ints
+from ridgeway.core.arrays import AnyArray, DoubleArray, FloatArray, IntArray, ints
 from ridgeway.core.query import Batch, Selection
 from ridgeway.executors.cpu.answers import RowSums
 from ridgeway.kernels.cpu.compilation import Compiler
@@ -109,7 +109,7 @@ class Selector:
         wished[:, N.top_p], wished[:, N.min_p] = selection.top_p[some], selection.min_p[some]
         numbers = wished[owner]
         asked = np.empty((len(rows), TASK_LONGS), dtype=np.int64)
-        asked[:, T.logits] = address_of(logits) + rows * logits.strides[0]
+        asked[:, T.logits] = logits.ctypes.data + rows * logits.strides[0]
         asked[:, T.seed] = selection.seed[some].view(np.int64)
         asked[:, T.sample], asked[:, T.position] = selection.sample[some], selection.position[some]
         asked[:, T.best_token], asked[:, T.top_k] = tokens[some], selection.top_k[some]
@@ -120,11 +120,11 @@ class Selector:
         table = np.zeros(DRAW_LONGS, dtype=np.int64)
         table[D.first_phase] = self._team.phase
         table[D.threads], table[D.tasks] = self._team.threads, count
-        table[D.task_longs], table[D.task_doubles] = address_of(fields), address_of(numbers)
-        table[D.results], table[D.winners] = address_of(results), address_of(winners)
-        table[D.candidates] = address_of(candidates)
-        control, place = self._team.address, address_of(table)
-        scratch = address_of(self._scratch)
+        table[D.task_longs], table[D.task_doubles] = fields.ctypes.data, numbers.ctypes.data
+        table[D.results], table[D.winners] = results.ctypes.data, winners.ctypes.data
+        table[D.candidates] = candidates.ctypes.data
+        control, place = self._team.address, table.ctypes.data
+        scratch = self._scratch.ctypes.data
         self._team.run(lambda member, number: self._kernel(control, place, member, number, scratch))
         return results, winners, candidates
 

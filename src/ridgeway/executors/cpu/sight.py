@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ridgeway.core.arrays import IntArray, address_of, ints, joined
+from ridgeway.core.arrays import IntArray, ints, joined
 from ridgeway.core.drafting import Unrolling
 from ridgeway.executors.cpu.cache import PagedCache
 from ridgeway.kernels.cpu.layout import BLOCK_LONGS, ROW_LONGS, SEGMENT, B, L, S
@@ -58,5 +58,5 @@ class Sight:
             self._rows[row] = (position - 1, 0, seen, 0)
             self._blocks[row, B.shared_start :] = (first, seen, seen)
             first += seen
-        step[S.key_slots] = address_of(self._slots)
+        step[S.key_slots] = self._slots.ctypes.data
         step[S.segments] = -(-max(counts) // SEGMENT)
