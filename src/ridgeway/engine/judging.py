@@ -14,7 +14,7 @@ from ridgeway.engine.draft_models import DraftModel, Weights
 from ridgeway.engine.streams import HeadWork
 from ridgeway.roofline.report import StepReport
 
-TOGETHER = 0.1  # seconds that streams which are judged together took: so long the first may wait
+TOGETHER = 0.03  # seconds that streams which are judged together took: so long the first may wait
 MOST = 16  # of them, however short
 
 
