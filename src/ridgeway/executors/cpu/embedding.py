@@ -14,8 +14,8 @@ _KEPT_BYTES = 4 << 20  # of floats
 
 
 class Embedding:
-    """Unpacks rows: of Q8_0, which most files have, in compiled code. In other formats NumPy takes ten calls to unpack
-    one, so those used of late are kept as floats; texts repeat their words.
+    """Unpacks rows: those in Q8_0 in compiled code. In other formats NumPy takes ten calls to unpack one, so those used
+    of late are kept as floats; texts repeat their words.
 
     place: address of the rows for kernels that unpack them themselves; 0: they cannot.
     """
