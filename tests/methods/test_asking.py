@@ -113,15 +113,17 @@ def test_how_many_rows_its_guesses_take_is_learned():
     assert asking.rows(4) == 0
 
 
-@pytest.mark.parametrize(("added", "asked"), [(0.25, []), (0.27, [0])])
-def test_asking_must_promise_a_twentieth_more_than_what_is_had_without(added, asked):
-    """A step of one second and one token; the head takes 0.2 seconds and no rows: 1.05 * 1.2 = 1.26 tokens."""
+@pytest.mark.parametrize(("certain", "added", "asked"), [(1, 0.19, []), (1, 0.21, [0]), (2, 0.58, []), (2, 0.61, [0])])
+def test_asking_must_promise_what_drafting_must(certain, added, asked):
+    """A step of one second; the head takes 0.2 seconds and no rows: one sequence alone must gain 1.2 - 1 tokens, two
+    1.08 * 1.2 * 2 - 2.
+    """
     head = SimpleNamespace(ready=lambda sequence: True)
     controller = Controller({"text": TextDrafter(16)}, head=head)
     controller.asking = SimpleNamespace(
         added=lambda surest: added, rows=lambda sequences: 0, seconds=lambda sequences, step: 0.2
     )
-    known, choice = Known(Acceptance(), [0, 1], 0), Choice(0, 1.0, 1.0, 0.1, 0.0, certain=1)
+    known, choice = Known(Acceptance(), [0, 1], 0), Choice(0, 1.0, 1.0, 0.1, 0.0, certain)
     streams = SimpleNamespace(price=lambda drafted: 1.0)
     assert controller._worth_asking([None], [known], [], choice, streams) == asked
 

@@ -10,7 +10,7 @@ from ridgeway.core.duration import Duration
 # Accepted tokens that a draft head adds where there is no free guess, and where the surest has a chance up to each of
 # the borders; as counted on answers of a small model. What is seen corrects it.
 _BORDERS = (0.0, 0.3, 0.55, 0.8, 0.92)
-_ADDED = (0.8, 0.7, 0.45, 0.2, 0.05, 0.0)
+_ADDED = (0.95, 0.8, 0.5, 0.25, 0.05, 0.0)
 _WEIGHT = 30.0  # of these, in observations
 _MEMORY = 1 - 1 / 400
 _ROWS = 2.5  # that its guesses add to a step, before that was seen

@@ -27,7 +27,7 @@ from ridgeway.core.query import Answer, Commit, Measure, Query
 from ridgeway.core.sequence import Sequence
 from ridgeway.methods.acceptance import Acceptance, Guesses
 from ridgeway.methods.asking import Asking
-from ridgeway.methods.depth import Choice, choose
+from ridgeway.methods.depth import Choice, choose, least_gain
 from ridgeway.methods.head_drafter import HeadDrafter
 from ridgeway.methods.matches import AnswersDrafter, TextDrafter
 from ridgeway.methods.recycling import RecyclingDrafter
@@ -43,7 +43,6 @@ _REVISE = 48  # guessing steps after which a request's drafters are looked over
 _TRYING = 0.01  # share of the time that may be spent on depths that do not look best, to learn what they take
 _TRY_EVERY = 32
 _WORTHY = 0.03  # tokens that the draft head adds; below that it is not asked
-_PROMISE = 1.05  # times the tokens per second without: less is within what the estimates of asking are wrong by
 _DRAFTERS = ("text", "answers", "head", "suffix", "recycling")
 _HIDDEN: frozenset[Measure] = frozenset({"hidden"})
 _LINES = 16  # of explanation, kept for a request
@@ -212,7 +211,7 @@ class Controller(Drafter):
         plain = streams.price(choice.drafted)
         asking = streams.price(choice.drafted + self.asking.rows(len(worthy))) if worthy else plain
         asking += self.asking.seconds(len(worthy), plain)
-        if not worthy or (now + more) * plain < _PROMISE * now * asking:
+        if not worthy or (now + more) * plain < least_gain(choice.certain, was_on=True) * now * asking:
             # Whether it would pay shows only if it is tried, now and then.
             cost = self.asking.seconds(len(able), plain)
             if self._steps % _TRY_EVERY or self._tried + cost > _TRYING * self._time:
