@@ -2,13 +2,13 @@
 
 How much it adds depends on how sure the free guesses are: where the text repeats itself it adds nothing, where it says
 something new nearly everything. So what it added is counted by how sure the first free guess was, and what it takes, in
-time and in rows, is measured; before anything was seen, all are taken to be moderate.
+time and in rows, is measured; before anything was seen, it is taken to be what the shipped draft head adds and takes.
 """
 
 from ridgeway.core.duration import Duration
 
 # Accepted tokens that a draft head adds where there is no free guess, and where the surest has a chance up to each of
-# the borders; as counted on answers of a small model. What is seen corrects it.
+# the borders; as counted on answers of a small model, temperature 0. What is seen corrects it.
 _BORDERS = (0.0, 0.3, 0.55, 0.8, 0.92)
 _ADDED = (0.95, 0.8, 0.5, 0.25, 0.05, 0.0)
 _WEIGHT = 30.0  # of these, in observations

@@ -211,6 +211,7 @@ class Controller(Drafter):
         plain = streams.price(choice.drafted)
         asking = streams.price(choice.drafted + self.asking.rows(len(worthy))) if worthy else plain
         asking += self.asking.seconds(len(worthy), plain)
+        # What pays for asking has begun to draft already, so hysteresis asks for no more.
         if not worthy or (now + more) * plain < least_gain(choice.certain, was_on=True) * now * asking:
             # Whether it would pay shows only if it is tried, now and then.
             cost = self.asking.seconds(len(able), plain)

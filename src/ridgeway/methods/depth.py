@@ -33,8 +33,8 @@ class Choice(NamedTuple):
 
 
 def least_gain(certain: int, was_on: bool) -> float:
-    """The expected gain from which on drafting is worth it. certain: tokens that come anyway. was_on: hysteresis: going
-    on needs less than beginning.
+    """The expected gain from which on drafting is worth it, and so is asking for more drafts than come for nothing.
+    certain: tokens that come anyway. was_on: hysteresis: going on needs less than beginning.
     """
     return (1.0 if was_on else _SWITCH_ON) + (_MARGIN if certain > 1 else 0.0)
 

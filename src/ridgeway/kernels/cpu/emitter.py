@@ -23,9 +23,10 @@ from ridgeway.kernels.cpu.tiles import (
 _BYTE, _SHORT, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT = ir.FloatType()
 STEPS = 8  # four inputs each
-_AHEAD = 8192  # bytes, into the second-level cache, so that products never wait: 2 to 6 rows are 10 to 25 % quicker
-_AHEAD_OF_ONE = 128  # of one row, which does nothing but read: measured, 7 to 10 % quicker, as less is displaced
-_AHEAD_AGAIN = 512  # of what is in a cache already if all is well: a draft head is 9 % quicker than with 2048
+# How far ahead weights are asked for, in bytes (measured: docs/cpu-executor.md).
+_FOR_ONE = 128  # a single row does nothing but read: it is quickest if least is displaced
+_FOR_SEVERAL = 8192  # into the second-level cache, so that products of several rows never wait
+_IF_KEPT = 512  # what is read again before long lies in a cache already, if all is well
 
 _VECTOR_REGISTER = "x"  # LLVM's name in constraints of inline assembly
 
@@ -70,11 +71,12 @@ class Emitter:
 
     def fetch_ahead(self, pointer: Any) -> None:
         """Asks for weights that come later; the processor's own guess stops at page borders."""
-        kept, ahead = 2, _AHEAD  # in all caches but the nearest
         if self.again:
-            kept, ahead = 3, _AHEAD_AGAIN  # in all
+            kept, ahead = 3, _IF_KEPT  # in all caches
         elif self.rows == 1:
-            kept, ahead = 0, _AHEAD_OF_ONE  # in no cache but the nearest
+            kept, ahead = 0, _FOR_ONE  # in no cache but the nearest
+        else:
+            kept, ahead = 2, _FOR_SEVERAL  # in all but the nearest
         flags = [ir.Constant(_INT, flag) for flag in (0, kept, 1)]  # to read; data
         for offset in range(0, self.tile.block_bytes, 64):
             call(self.builder, "llvm.prefetch.p0", ir.VoidType(), self.at(pointer, ahead + offset), *flags)
