@@ -2,7 +2,7 @@
 
 How much it adds depends on how sure the free guesses are: where the text repeats itself it adds nothing, where it says
 something new nearly everything. So what it added is counted by how sure the first free guess was, and what it takes, in
-time and in rows, is measured; before anything was seen, it is taken to be what the shipped draft head adds and takes.
+time and in rows, is measured; before anything was seen, it is taken to add what the shipped draft head does.
 """
 
 from ridgeway.core.duration import Duration
